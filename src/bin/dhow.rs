@@ -1,0 +1,4 @@
+//! The runtime's binary: everything is in the library.
+fn main() -> std::process::ExitCode {
+    dhow::cli::main()
+}

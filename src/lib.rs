@@ -1,0 +1,19 @@
+//! dhow, a low-level OCI container runtime.
+//!
+//! The modules in the order in which a `create` passes through them; arrows run down only
+//! (`conformance/architecture.rs` holds this):
+//!
+//! `cli` → `container` → `stage` → {`cgroup`, `seccomp`, `plan`} → `spec`; `host`, `stage`, `cgroup` → `sys`.
+
+pub mod cli; // one file a command: arguments → one library call → print
+pub mod container; // the store, its lock, state.json, the lifecycle
+pub mod stage; // the plan frozen, the child that applies it, the parent that supervises
+pub mod cgroup; // v1, v2, hybrid, device programs
+pub mod seccomp; // profile → decision table → range tree → BPF
+pub mod plan; // (Spec, Host, Options) → Plan, pure data
+pub mod host; // read-only facts about this machine
+pub mod spec; // config.json → Spec; validate
+pub mod sys; // the only unsafe: system calls
+pub mod error;
+
+pub use error::{Error, Kind, Result};

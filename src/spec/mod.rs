@@ -1,0 +1,185 @@
+//! `config.json` → [`Spec`]: the runtime's own model of runtime-spec 1.3, as far as it concerns Linux.
+//!
+//! The model accepts what Go's decoder accepts (runc is the authority): a missing field and `null` are the same,
+//! unknown properties are ignored. Values are kept as written; what they mean is `plan`'s business, what is wrong
+//! with them is [`validate`]'s.
+
+mod linux;
+mod process;
+mod resources;
+mod seccomp;
+pub mod validate;
+
+pub use linux::*;
+pub use process::*;
+pub use resources::*;
+pub use seccomp::*;
+
+use crate::{Error, Result};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The runtime-spec version that dhow implements.
+pub const OCI_VERSION: &str = "1.3.0";
+
+/// A JSON object of the spec: camelCase names, every field optional, `null` as good as absent, defaults not printed.
+macro_rules! object {
+    ($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident : $ty:ty,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        pub struct $name {
+            $(
+                $(#[$fmeta])*
+                #[serde(deserialize_with = "crate::spec::null_is_default", skip_serializing_if = "crate::spec::is_default")]
+                pub $field: $ty,
+            )*
+        }
+    };
+}
+pub(crate) use object;
+
+fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+object! {
+    /// config.md: the whole of `config.json`.
+    Spec {
+        oci_version: String,
+        process: Option<Process>,
+        root: Option<Root>,
+        hostname: String,
+        domainname: String,
+        mounts: Vec<Mount>,
+        hooks: Hooks,
+        annotations: BTreeMap<String, String>,
+        linux: Linux,
+    }
+}
+
+object! {
+    /// config.md § Root.
+    Root {
+        path: String,
+        readonly: bool,
+    }
+}
+
+object! {
+    /// config.md § Mounts.
+    Mount {
+        destination: String,
+        #[serde(rename = "type")]
+        kind: String,
+        source: String,
+        options: Vec<String>,
+        uid_mappings: Vec<IdMapping>,
+        gid_mappings: Vec<IdMapping>,
+    }
+}
+
+object! {
+    /// config.md § POSIX-platform Hooks: the six kinds.
+    Hooks {
+        prestart: Vec<Hook>,
+        create_runtime: Vec<Hook>,
+        create_container: Vec<Hook>,
+        start_container: Vec<Hook>,
+        poststart: Vec<Hook>,
+        poststop: Vec<Hook>,
+    }
+}
+
+object! {
+    /// One hook; `timeout` in seconds.
+    Hook {
+        path: String,
+        args: Vec<String>,
+        env: Vec<String>,
+        timeout: Option<i64>,
+    }
+}
+
+impl Spec {
+    /// Read `bundle/config.json`.
+    pub fn load(bundle: &Path) -> Result<Spec> {
+        Spec::parse(&read_config(bundle)?)
+    }
+
+    /// Parse the text of a `config.json`. A fault is reported with its JSON pointer.
+    pub fn parse(text: &[u8]) -> Result<Spec> {
+        parse_json(text, "parsing config.json")
+    }
+}
+
+/// The bytes of `bundle/config.json`.
+pub fn read_config(bundle: &Path) -> Result<Vec<u8>> {
+    let path = bundle.join("config.json");
+    std::fs::read(&path).map_err(|e| {
+        let err = Error::io(&e, "reading the bundle's configuration", path.display().to_string());
+        match e.kind() {
+            std::io::ErrorKind::NotFound => err.hint("`--bundle` names a directory with config.json and a root filesystem; `dhow spec` writes one"),
+            _ => err,
+        }
+    })
+}
+
+/// Parse JSON; on failure say where, as a JSON pointer and a line.
+pub fn parse_json<T: for<'a> Deserialize<'a>>(text: &[u8], doing: &str) -> Result<T> {
+    // The fast path does not track where it is; only a failure is parsed again with the path.
+    serde_json::from_slice(text).or_else(|_| {
+        let mut de = serde_json::Deserializer::from_slice(text);
+        serde_path_to_error::deserialize(&mut de)
+            .map_err(|e| {
+                let pointer = pointer_of(e.path());
+                let mut err = Error::invalid(pointer, e.inner().to_string());
+                err.doing = format!("{doing}: invalid value at");
+                if err.subject.is_empty() {
+                    err.subject = "the top level".into();
+                }
+                err
+            })
+            .and_then(|value| de.end().map(|()| value).map_err(|e| Error::invalid("", e.to_string()).within(doing)))
+    })
+}
+
+/// RFC 6901 form of the path at which serde stopped.
+fn pointer_of(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut out = String::new();
+    for segment in path.iter() {
+        match segment {
+            Segment::Seq { index } => out.push_str(&format!("/{index}")),
+            Segment::Map { key } => out.push_str(&format!("/{}", escape_pointer(key))),
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    out
+}
+
+/// RFC 6901 § 3: `~` and `/` inside a token.
+pub fn escape_pointer(token: &str) -> String {
+    token.replace('~', "~0").replace('/', "~1")
+}
+
+/// A number of 64 bits where -1 is accepted for "unlimited" (as Docker's users write it).
+pub(crate) fn u64_or_minus_one<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
+    #[derive(Deserialize, Serialize)]
+    #[serde(untagged)]
+    enum Number {
+        Unsigned(u64),
+        Signed(i64),
+    }
+    match Option::<Number>::deserialize(d)? {
+        None => Ok(0),
+        Some(Number::Unsigned(n)) => Ok(n),
+        Some(Number::Signed(-1)) => Ok(u64::MAX),
+        Some(Number::Signed(n)) => Err(serde::de::Error::custom(format!("{n} is negative; -1 is the only negative value allowed (unlimited)"))),
+    }
+}

@@ -1,0 +1,35 @@
+//! config-linux.md § Seccomp.
+
+use super::object;
+
+object! {
+    Seccomp {
+        default_action: String,
+        default_errno_ret: Option<u32>,
+        architectures: Vec<String>,
+        flags: Vec<String>,
+        listener_path: String,
+        listener_metadata: String,
+        syscalls: Vec<Syscall>,
+    }
+}
+
+object! {
+    /// A rule for `names`; all of `args` must match.
+    Syscall {
+        names: Vec<String>,
+        action: String,
+        errno_ret: Option<u32>,
+        args: Vec<SyscallArg>,
+    }
+}
+
+object! {
+    /// `index`: 0 to 5. For `SCMP_CMP_MASKED_EQ` the mask is `value`, the wanted bits `value_two`.
+    SyscallArg {
+        index: u32,
+        value: u64,
+        value_two: u64,
+        op: String,
+    }
+}
