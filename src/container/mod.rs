@@ -1,1 +1,4 @@
-//! (being written)
+//! The store of containers, their locks and states, and the lifecycle: one function a verb.
+
+mod request;
+pub use request::*;
