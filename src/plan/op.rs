@@ -164,7 +164,7 @@ pub enum Op {
     /// Tell the parent that all is set up; wait for `start`. Absent for exec.
     AwaitStart,
     /// execve(2). `env` complete (HOME set).
-    Exec { args: Vec<String>, env: Vec<String> },
+    Exec { args: Vec<String>, env: Vec<String>, home_for_uid: Option<u32> },
 }
 
 /// Bit n is capability n of linux/capability.h.

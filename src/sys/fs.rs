@@ -224,3 +224,8 @@ pub fn set_cloexec(fd: BorrowedFd, on: bool) -> Result<()> {
     // SAFETY: no memory is involved.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, if on { libc::FD_CLOEXEC } else { 0 }) }).map(drop)
 }
+
+/// Our stdin, stdout and stderr.
+pub const STDIO: [BorrowedFd<'static>; 3] =
+    // SAFETY: never closed by us; a caller that closed them gets EBADF from the calls.
+    unsafe { [BorrowedFd::borrow_raw(0), BorrowedFd::borrow_raw(1), BorrowedFd::borrow_raw(2)] };

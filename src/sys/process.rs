@@ -1,7 +1,8 @@
 //! Processes, credentials and namespaces. All set*id calls are raw: libc's would signal other threads.
 
 use super::{Errno, Result, check, retry};
-use std::ffi::{CStr, c_char};
+use std::cell::RefCell;
+use std::ffi::{CStr, CString, c_char};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -43,10 +44,9 @@ pub struct Child {
 
 /// clone3(2) as a fork: `Ok(None)` in the child. `cgroup`: the v2 directory that it starts in (CLONE_INTO_CGROUP).
 ///
-/// # Safety
-/// The process has one thread. The child shares no memory with us, but libc does not know of it: until it execs it may
-/// call only this module and code that neither locks nor relies on libc's cached thread id.
-pub unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd>) -> Result<Option<Child>> {
+/// Only for a process of one thread, which dhow always is: the child has a copy of all memory, and no lock in it is
+/// held by a thread that isn't there. libc doesn't know of the child, so that uses this module's raw calls until it execs.
+pub fn clone3(flags: u64, cgroup: Option<BorrowedFd>) -> Result<Option<Child>> {
     let mut pidfd: RawFd = -1;
     let mut args = CloneArgs { flags: flags | CLONE_PIDFD, pidfd: &raw mut pidfd as u64, ..Default::default() };
     // With CLONE_PARENT the kernel takes the exit signal of our own parent's choice.
@@ -297,23 +297,63 @@ pub fn seccomp_filter(program: &[u64], flags: u32) -> Result<RawFd> {
     check(unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, flags, &prog) }).map(|fd| fd as RawFd)
 }
 
-/// execve(2); returns only on failure. `argv` and `envp` end in null.
-///
-/// # Safety
-/// Both arrays end in a null pointer and hold pointers to C strings that outlive the call.
-pub unsafe fn execve(path: &CStr, argv: &[*const c_char], envp: &[*const c_char]) -> Errno {
-    // SAFETY: by the contract above.
-    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+/// Strings and the null-terminated array of pointers to them that execve(2) wants, made before the clone.
+pub struct Strings {
+    pointers: Vec<*const c_char>,
+    _strings: Vec<CString>,
+    /// The first entry, to be filled in the child without allocating.
+    slot: Option<RefCell<Box<[u8]>>>,
+}
+
+impl Strings {
+    /// The longest entry that a slot takes, its NUL included.
+    const SLOT: usize = 4096;
+
+    pub fn new(strings: Vec<CString>) -> Strings {
+        let mut pointers: Vec<*const c_char> = strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+        Strings { pointers, _strings: strings, slot: None }
+    }
+
+    /// With a first entry `initial` that [`Strings::fill`] may change later.
+    pub fn with_slot(initial: &str, strings: Vec<CString>) -> Strings {
+        let mut out = Strings::new(strings);
+        let slot = vec![0u8; Strings::SLOT].into_boxed_slice();
+        // The box is never replaced, so the pointer stays good for as long as `self`.
+        out.pointers.insert(0, slot.as_ptr().cast());
+        out.slot = Some(RefCell::new(slot));
+        out.fill(&[initial.as_bytes()]);
+        out
+    }
+
+    /// Set the slot to `parts` joined; false where there is no slot, it's too long or holds a NUL.
+    pub fn fill(&self, parts: &[&[u8]]) -> bool {
+        let Some(Ok(mut slot)) = self.slot.as_ref().map(|s| s.try_borrow_mut()) else { return false };
+        let len: usize = parts.iter().map(|p| p.len()).sum();
+        if len >= slot.len() || parts.iter().any(|p| p.contains(&0)) {
+            return false;
+        }
+        let mut at = 0;
+        for part in parts {
+            slot[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        slot[at] = 0;
+        true
+    }
+}
+
+/// execve(2); returns only on failure.
+pub fn execve(path: &CStr, argv: &Strings, envp: &Strings) -> Errno {
+    // SAFETY: a `Strings` ends in null and points to C strings that live as long as it does.
+    unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()) };
     Errno::last()
 }
 
-/// execveat(2) of the file that `fd` is; returns only on failure.
-///
-/// # Safety
-/// As for [`execve`].
-pub unsafe fn fexecve(fd: BorrowedFd, argv: &[*const c_char], envp: *const *const c_char) -> Errno {
-    // SAFETY: by the contract above.
-    unsafe { libc::syscall(libc::SYS_execveat, fd.as_raw_fd(), c"".as_ptr(), argv.as_ptr(), envp, libc::AT_EMPTY_PATH) };
+/// execveat(2) of the file that `fd` is, with our own arguments and environment; returns only on failure.
+pub fn exec_again(fd: BorrowedFd, argv: &Strings, envp: &Strings) -> Errno {
+    // SAFETY: as in [`execve`].
+    unsafe { libc::syscall(libc::SYS_execveat, fd.as_raw_fd(), c"".as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr(), libc::AT_EMPTY_PATH) };
     Errno::last()
 }
 
