@@ -18,3 +18,4 @@ mod process;
 pub use build::{Options, build, build_exec};
 pub use capabilities::{CapSet, capability_names, parse_capability};
 pub use op::*;
+pub use explain::human_field;

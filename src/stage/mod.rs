@@ -2,5 +2,13 @@
 
 pub mod child;
 pub mod freeze;
+pub mod host_hooks;
+mod idmap;
+mod netdev;
+pub mod parent;
+mod report;
 pub mod root;
 pub mod wire;
+
+pub use freeze::{Filter, Frozen, Supplies, freeze};
+pub use parent::{Around, Created, Joined, Mapped, Requests, Spawned, Started, spawn};

@@ -229,3 +229,9 @@ pub fn set_cloexec(fd: BorrowedFd, on: bool) -> Result<()> {
 pub const STDIO: [BorrowedFd<'static>; 3] =
     // SAFETY: never closed by us; a caller that closed them gets EBADF from the calls.
     unsafe { [BorrowedFd::borrow_raw(0), BorrowedFd::borrow_raw(1), BorrowedFd::borrow_raw(2)] };
+
+/// An anonymous file in memory (memfd_create(2)), CLOEXEC.
+pub fn memfd(name: &CStr) -> Result<OwnedFd> {
+    // SAFETY: `name` is a valid C string; the result is a new descriptor of ours.
+    unsafe { Ok(OwnedFd::from_raw_fd(check(libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC))?)) }
+}

@@ -34,14 +34,20 @@ pub fn next_signal(fd: BorrowedFd) -> Option<i32> {
     }
 }
 
-/// Block no signal, and give all of them their default action (a container starts with a clean slate).
-pub fn reset_all() {
-    // SAFETY: an empty set and SIG_DFL are valid; signals that can't be changed are refused by the kernel, harmlessly.
+/// Block no signal.
+pub fn unblock_all() {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset fills the set.
     unsafe {
-        let mut set = MaybeUninit::uninit();
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut());
-        // Rust's start-up ignores SIGPIPE; nothing else of ours changes a disposition.
+    }
+}
+
+/// Rust's start-up ignores SIGPIPE; the program that we exec starts with its default action.
+pub fn default_sigpipe() {
+    // SAFETY: SIG_DFL is a valid disposition.
+    unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
 }

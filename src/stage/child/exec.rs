@@ -3,7 +3,7 @@
 use super::{Child, Done, Fault};
 use crate::stage::freeze::Exec;
 use crate::stage::root::{self, Buf, Want};
-use crate::sys::{Errno, fs, process};
+use crate::sys::{Errno, fs, process, signal};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -55,6 +55,7 @@ impl Child<'_> {
         }
         let program = self.program.take().ok_or(Errno(libc::ENOENT))?;
         let path = program.as_cstr()?;
+        signal::default_sigpipe();
         Err(process::execve(path, &exec.argv, &exec.envp).into())
     }
 

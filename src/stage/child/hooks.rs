@@ -19,6 +19,7 @@ impl Child<'_> {
         let Some(child) = process::clone3(0, None)? else {
             let failed = fs::dup2(input.as_fd(), 0).err().unwrap_or_else(|| {
                 fs::umask(0o022);
+                signal::default_sigpipe();
                 process::execve(&hook.path, &hook.argv, &hook.envp)
             });
             process::exit_now(if failed == Errno(libc::ENOENT) { 127 } else { 126 });

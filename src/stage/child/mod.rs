@@ -11,12 +11,13 @@ mod exec;
 mod hooks;
 mod identity;
 mod mounts;
+pub use mounts::host_tree;
 mod namespaces;
 
 use super::freeze::{Action, Frozen};
 use super::root::Buf;
 use super::wire::{self, Message, Tag};
-use crate::sys::{self, Errno, fs, process, signal};
+use crate::sys::{self, Errno, fs, process, process::Progress, signal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// What goes wrong in a step: the kernel's answer, and a few words about where.
@@ -61,6 +62,8 @@ pub struct Lines<'a> {
     pub wire: BorrowedFd<'a>,
     /// exec: the container's init.
     pub init: Option<BorrowedFd<'a>>,
+    /// Shared with the parent: the step that runs.
+    pub progress: &'a Progress,
     /// create: (start, result), both fifos opened read-write. Without them the wire does both (`run`).
     pub fifos: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
 }
@@ -100,7 +103,7 @@ impl<'a> Child<'a> {
     }
 
     fn prelude(&mut self) -> Done {
-        signal::reset_all();
+        signal::unblock_all();
         process::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)?;
         // Host processes in our namespaces-to-be must not trace us or read our descriptors (CVE-2016-9962).
         process::prctl(libc::PR_SET_DUMPABLE, 0)?;
@@ -113,6 +116,7 @@ impl<'a> Child<'a> {
         let frozen = self.frozen;
         for (number, action) in frozen.steps.iter().enumerate() {
             self.step = number;
+            self.lines.progress.set(number);
             self.act(action)?;
         }
         Ok(())

@@ -1,0 +1,4 @@
+//! (being written)
+pub fn warn(message: &str) {
+    eprintln!("warning: {message}");
+}
