@@ -3,8 +3,6 @@
 use super::{
     Capabilities, DeviceRule, IdMapping, Linux, Mount, Namespace, OCI_VERSION, Process, Resources, Rlimit, Root, Spec, User,
 };
-use serde::Serialize;
-use serde_json::{Map, Value, json};
 
 /// The default configuration. `rootless` is the caller's (uid, gid): with it a user without privileges can run the
 /// result. The cgroup namespace that runc adds on cgroup v2 is [`with_cgroup_namespace`]'s.
@@ -111,91 +109,8 @@ fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(|s| (*s).to_owned()).collect()
 }
 
-/// Properties that the spec requires, and which therefore stand in the text even where they have the default value
-/// that the model leaves out: (pointer to the object, `*` for any entry; property; value).
-fn required() -> [(&'static str, &'static str, Value); 15] {
-    [
-        ("", "ociVersion", json!("")),
-        ("/root", "path", json!("")),
-        ("/process", "user", json!({})),
-        ("/process", "cwd", json!("")),
-        ("/process/user", "uid", json!(0)),
-        ("/process/user", "gid", json!(0)),
-        ("/process/ioPriority", "priority", json!(0)),
-        ("/linux/uidMappings/*", "containerID", json!(0)),
-        ("/linux/uidMappings/*", "hostID", json!(0)),
-        ("/linux/gidMappings/*", "containerID", json!(0)),
-        ("/linux/gidMappings/*", "hostID", json!(0)),
-        ("/linux/devices/*", "major", json!(0)),
-        ("/linux/devices/*", "minor", json!(0)),
-        ("/linux/resources/devices/*", "allow", json!(false)),
-        ("/linux/seccomp/syscalls/*/args/*", "index", json!(0)),
-    ]
-}
-
 /// The configuration's text as `runc spec` prints it: a tab a level, properties in the order of the spec's Go types,
-/// no newline at the end.
+/// those that the spec requires even where they have the value that the model leaves out, no newline at the end.
 pub fn to_pretty_json(spec: &Spec) -> String {
-    let Ok(mut value) = serde_json::to_value(spec) else { return String::new() };
-    for (object, property, default) in required() {
-        fill(&mut value, object, property, &default);
-    }
-    let mut out = Vec::new();
-    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
-    let printed = Ordered(&value).serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter));
-    // Writing a tree of strings and numbers to memory can't fail.
-    debug_assert!(printed.is_ok());
-    String::from_utf8(out).unwrap_or_default()
-}
-
-/// Put `property` into every object that `path` names and that lacks it.
-fn fill(value: &mut Value, path: &str, property: &str, default: &Value) {
-    if let Some(rest) = path.strip_prefix('/') {
-        let (token, rest) = rest.split_once('/').map_or((rest, String::new()), |(t, r)| (t, format!("/{r}")));
-        match value {
-            Value::Array(list) if token == "*" => list.iter_mut().for_each(|item| fill(item, &rest, property, default)),
-            Value::Object(map) => {
-                if let Some(inner) = map.get_mut(token) {
-                    fill(inner, &rest, property, default);
-                }
-            }
-            _ => {}
-        }
-    } else if let Value::Object(map) = value {
-        map.entry(property).or_insert_with(|| default.clone());
-    }
-}
-
-/// A value whose objects print in the spec's order rather than the alphabet's.
-struct Ordered<'a>(&'a Value);
-
-impl Serialize for Ordered<'_> {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Object(map) => s.collect_map(in_order(map).into_iter().map(|(k, v)| (k, Ordered(v)))),
-            Value::Array(list) => s.collect_seq(list.iter().map(Ordered)),
-            other => other.serialize(s),
-        }
-    }
-}
-
-/// The order of specs-go's fields. One list serves all objects, since no two of them contradict each other.
-const ORDER: &[&str] = &[
-    "ociVersion", "process", "root", "hostname", "domainname", "mounts", "hooks", "annotations", "linux", // Spec
-    "policy", "class", "nice", "terminal", "consoleSize", "user", "args", "env", "cwd", "capabilities", "rlimits", // Process …
-    "noNewPrivileges", "apparmorProfile", "oomScoreAdj", "scheduler", "selinuxLabel", "ioPriority", "execCPUAffinity",
-    "uid", "gid", "umask", "additionalGids", // User
-    "bounding", "effective", "inheritable", "permitted", "ambient", // Capabilities
-    "destination", "allow", "type", "source", "options", // Mount
-    "uidMappings", "gidMappings", "sysctl", "resources", "cgroupsPath", "namespaces", "devices", "netDevices", "seccomp", // Linux
-    "rootfsPropagation", "maskedPaths", "readonlyPaths", "mountLabel", "intelRdt", "memoryPolicy", "personality", "timeOffsets",
-    "containerID", "hostID", "size", // IdMapping
-    "hard", "soft", // Rlimit
-    "path", "readonly", "major", "minor", "access", // Device, DeviceRule
-];
-
-fn in_order(map: &Map<String, Value>) -> Vec<(&String, &Value)> {
-    let mut entries: Vec<_> = map.iter().collect();
-    entries.sort_by_key(|(name, _)| ORDER.iter().position(|known| known == name).unwrap_or(ORDER.len()));
-    entries
+    super::validate::print::pretty(spec)
 }

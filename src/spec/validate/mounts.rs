@@ -32,9 +32,12 @@ pub fn check(cx: &mut Checker) {
         for (field, value) in [("type", &mount.kind), ("source", &mount.source)] {
             cx.no_nul(format_args!("{at}/{field}"), value);
         }
-        kind(cx, at, mount);
-        options(cx, at, mount);
-        id_mapped(cx, at, mount);
+        // Without its options a mount can't be told from a bind mount.
+        if cx.readable(format_args!("{at}/options")) {
+            kind(cx, at, mount);
+            options(cx, at, mount);
+            id_mapped(cx, at, mount);
+        }
     }
     if cx.notes {
         covered(cx);
@@ -65,7 +68,7 @@ pub fn clean(path: &str) -> String {
 }
 
 fn destination(cx: &mut Checker, at: impl Display, mount: &Mount) {
-    let at = format_args!("{at}/destination");
+    let (base, at) = (&at, format_args!("{at}/destination"));
     let path = mount.destination.as_str();
     if path.is_empty() {
         cx.fault(at, "is empty", "where to mount: an absolute path in the container");
@@ -80,7 +83,7 @@ fn destination(cx: &mut Checker, at: impl Display, mount: &Mount) {
         cx.fault(at, "is the root itself", "a path below /").hint("the root filesystem is /root/path");
     } else if path == "/proc" {
         // Whether a bind's source is a procfs only the machine can tell.
-        if mount.kind != "proc" && !is_bind(mount) {
+        if mount.kind != "proc" && !is_bind(mount) && cx.readable(base) {
             cx.fault(at, format_args!("{:?} over /proc", mount.kind), "nothing but a proc filesystem over /proc").hint("a false /proc would switch the LSM off (CVE-2019-16884)");
         }
     } else if path.starts_with("/proc/") && !OVER_PROC.contains(&path.as_str()) {
@@ -142,7 +145,7 @@ fn id_mapped(cx: &mut Checker, at: impl Display, mount: &Mount) {
     if option.is_none() && !uids && !gids {
         return;
     }
-    if uids != gids {
+    if uids != gids && cx.readable(&at) {
         let (given, missing) = if uids { ("uidMappings", "gidMappings") } else { ("gidMappings", "uidMappings") };
         cx.fault(format_args!("{at}/{missing}"), format_args!("is missing, though {given} is given"), "both or neither");
     }

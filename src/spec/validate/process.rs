@@ -127,7 +127,7 @@ fn rlimits(cx: &mut Checker, rlimits: &[Rlimit]) {
         if let Some(first) = rlimits[..i].iter().position(|earlier| earlier.kind == limit.kind) {
             cx.fault(format_args!("{at}/type"), format_args!("{} is limited already by entry {first}", limit.kind), "each type once");
         }
-        if limit.soft > limit.hard {
+        if limit.soft > limit.hard && cx.readable(at) {
             cx.fault(format_args!("{at}/soft"), format_args!("{} is more than the hard limit, {}", limit.soft, limit.hard), "at most the hard limit (setrlimit(2))");
         }
     }
@@ -174,6 +174,9 @@ fn scheduler(cx: &mut Checker, s: &Scheduler) {
     cx.one_of(format_args!("{AT}/policy"), &s.policy, &POLICIES);
     for (i, flag) in s.flags.iter().enumerate() {
         cx.one_of(format_args!("{AT}/flags/{i}"), flag, &FLAGS);
+    }
+    if !cx.readable(AT) {
+        return;
     }
     let policy = s.policy.as_str();
     if policy == "SCHED_ISO" {

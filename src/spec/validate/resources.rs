@@ -54,7 +54,7 @@ fn memory(cx: &mut Checker, m: &Memory) {
         }
     }
     let (limit, swap) = (m.limit.unwrap_or(0), m.swap.unwrap_or(0));
-    if swap > 0 && limit == 0 {
+    if swap > 0 && limit == 0 && cx.readable(format_args!("{AT}/memory/limit")) {
         cx.fault(format_args!("{AT}/memory/swap"), "is set without a memory limit", "a memory limit beside it: swap counts memory and swap together");
     } else if swap > 0 && limit > swap {
         cx.fault(format_args!("{AT}/memory/swap"), format_args!("{swap} is less than the memory limit, {limit}"), "at least the memory limit")

@@ -106,7 +106,7 @@ fn listener(cx: &mut Checker) {
         if notifies {
             cx.fault(format_args!("{AT}/listenerPath"), format_args!("is missing, though rules have {NOTIFY}"), "the path of the listener's socket");
         }
-        if !seccomp.listener_metadata.is_empty() {
+        if !seccomp.listener_metadata.is_empty() && cx.readable(format_args!("{AT}/listenerPath")) {
             cx.fault(format_args!("{AT}/listenerMetadata"), "is set without listenerPath", "listenerPath beside it, or neither");
         }
     } else if !notifies {

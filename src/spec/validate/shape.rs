@@ -180,7 +180,7 @@ impl Walk {
 }
 
 /// Stands in a list for an item that could not be read.
-fn empty(shape: &Shape) -> Value {
+pub fn empty(shape: &Shape) -> Value {
     match shape {
         Shape::Bool => Value::Bool(false),
         Shape::Text => Value::String(String::new()),

@@ -8,20 +8,26 @@ pub fn closest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     if let Some(same) = candidates.iter().find(|c| c.eq_ignore_ascii_case(word)) {
         return Some(same);
     }
+    if word.len() < 2 {
+        return None;
+    }
     let lower = word.to_ascii_lowercase();
     // A slip per three letters is a slip; more is another word.
     let allowed = (word.len() / 3).clamp(1, 3);
     let near = candidates.iter().map(|c| (distance(&lower, &c.to_ascii_lowercase()), *c)).min()?;
-    if near.0 <= allowed {
+    if near.0 <= allowed && near.0 < word.len() - 1 {
         return Some(near.1);
     }
-    // A part of the name: `NOFILE` for `RLIMIT_NOFILE`, `net` for `network`.
-    let mut holders = candidates.iter().filter(|c| {
-        let c = c.to_ascii_lowercase();
-        lower.len() >= 3 && (c.starts_with(&lower) || c.ends_with(&format!("_{lower}")))
-    });
-    match (holders.next(), holders.next()) {
-        (Some(only), None) => Some(only),
+    part(&lower, candidates)
+}
+
+/// The name of which `lower` is a part: its end (`NOFILE` of `RLIMIT_NOFILE`), or its start (`net` of `network`).
+fn part<'a>(lower: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    let end = format!("_{lower}");
+    let ends = candidates.iter().filter(|c| c.to_ascii_lowercase().ends_with(&end)).min_by_key(|c| c.len());
+    let mut starts = candidates.iter().filter(|c| lower.len() >= 3 && c.to_ascii_lowercase().starts_with(lower));
+    match (ends, starts.next(), starts.next()) {
+        (Some(found), ..) | (None, Some(found), None) => Some(found),
         _ => None,
     }
 }
@@ -65,5 +71,7 @@ mod tests {
         assert_eq!(closest("NOFILE", &known), Some("RLIMIT_NOFILE"));
         assert_eq!(closest("net", &known), Some("network"));
         assert_eq!(closest("colour", &known), None);
+        assert_eq!(closest("x", &["c", "b"]), None);
+        assert_eq!(closest("EQ", &["SCMP_CMP_MASKED_EQ", "SCMP_CMP_EQ"]), Some("SCMP_CMP_EQ"));
     }
 }

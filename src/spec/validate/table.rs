@@ -1,6 +1,7 @@
-//! The shape of all of `config.json` for Linux: runtime-spec 1.3, config.md and config-linux.md, property by property.
+//! The shape of all of `config.json` for Linux: runtime-spec 1.3, config.md and config-linux.md, property by property, in
+//! the order of the spec's Go types (specs-go/config.go), which is the order in which a configuration is printed.
 //!
-//! `conformance/validate.rs` holds this table and the model (`spec::Spec`) against each other.
+//! The test below holds this table and the model (`spec::Spec`) against each other.
 
 use super::shape::Shape::*;
 use super::shape::{Field, Need, Shape};
@@ -67,13 +68,13 @@ const HOOK_LIST: Shape = List(&Object(&[must("path", Text), may("args", TEXTS), 
 const PROCESS: Shape = Object(&[
     may("terminal", Bool),
     may("consoleSize", Object(&[zero("height", U16), zero("width", U16)])),
-    may("user", USER),
+    Field { name: "user", shape: USER, need: Need::Assumed("uid 0 and gid 0: root") },
     may("args", TEXTS),
     may("commandLine", Foreign("Windows")),
     may("env", TEXTS),
     must("cwd", Text),
     may("capabilities", CAPABILITIES),
-    may("rlimits", List(&Object(&[must("type", Text), must("soft", Limit), must("hard", Limit)]))),
+    may("rlimits", List(&Object(&[must("type", Text), must("hard", Limit), must("soft", Limit)]))),
     may("noNewPrivileges", Bool),
     may("apparmorProfile", Text),
     may("oomScoreAdj", I32),
@@ -206,3 +207,40 @@ const BLOCK_IO: Shape = Object(&[
 ]);
 
 const THROTTLES: Shape = List(&Object(&[must("major", I64), must("minor", I64), zero("rate", U64)]));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Spec;
+    use serde_json::{Value, json};
+
+    /// A value of the shape with every property there, none of them a default.
+    fn full(shape: &Shape) -> Option<Value> {
+        Some(match shape {
+            Bool => json!(true),
+            Text => json!("text"),
+            U16 | U32 | U64 | I32 | I64 | Limit => json!(7),
+            List(item) => json!([full(item)?]),
+            Map(item) => json!({"name": full(item)?}),
+            Object(fields) => fields.iter().filter_map(|f| Some((f.name.to_owned(), full(&f.shape)?))).collect(),
+            Foreign(_) => return None,
+        })
+    }
+
+    #[test]
+    fn the_model_has_what_the_table_has() {
+        let full = full(&SPEC).unwrap();
+        let spec: Spec = serde_json::from_value(full.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&spec).unwrap(), full);
+    }
+
+    #[test]
+    fn the_table_has_what_the_model_has() {
+        let spec: Spec = serde_json::from_value(full(&SPEC).unwrap()).unwrap();
+        let printed = format!("{spec:?}");
+        for empty in [": None", ": []", ": {}", ": \"\"", ": 0", ": false"] {
+            let near = printed.find(empty).map(|at| &printed[at.saturating_sub(40)..at + empty.len()]);
+            assert_eq!(near, None, "a property of the model that the table lacks");
+        }
+    }
+}
