@@ -16,6 +16,8 @@ pub struct Host {
     pub own_capabilities: u64,
     pub apparmor: bool,
     pub selinux: bool,
+    /// The kernel has /proc/kcore (CONFIG_PROC_KCORE): a container then gets /dev/core.
+    pub kcore: bool,
     /// Unified hierarchy at /sys/fs/cgroup.
     pub cgroup_v2: bool,
     /// v1 hierarchies as the host has them mounted, in mount order, for a container's `cgroup` mount.

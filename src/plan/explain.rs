@@ -1,1 +1,3 @@
-//! (being written)
+//! A plan as text, for people. (JSON is [`Plan`]'s serde form.)
+use super::Plan;
+pub fn to_text(_plan: &Plan) -> String { String::new() }
