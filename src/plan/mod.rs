@@ -6,16 +6,25 @@
 
 mod build;
 mod capabilities;
+mod cgroup_mounts;
 mod console;
+mod describe;
 mod devices;
+mod env;
 pub mod explain;
 mod mounts;
 mod namespaces;
 mod op;
 mod options;
+mod paths;
 mod process;
 
 pub use build::{Options, build, build_exec};
 pub use capabilities::{CapSet, capability_names, parse_capability};
+pub use describe::human_field;
+pub use namespaces::namespace_names;
 pub use op::*;
-pub use explain::human_field;
+pub use options::mount_option_names;
+pub use process::{memory_policy_flags, memory_policy_modes};
+
+use options::propagation;
