@@ -1,4 +1,0 @@
-//! (being written)
-pub fn warn(message: &str) {
-    eprintln!("warning: {message}");
-}
