@@ -1,7 +1,7 @@
 //! `help`, `--help` and the list of commands.
 
 use super::call::Call;
-use super::{Stop, VERBS, Verb, find_verb, globals, output, unknown_command};
+use super::{Failure, Prefix, Stop, UNKNOWN_COMMAND, VERBS, Verb, find_verb, globals, output, unknown_command};
 use anyhow::{Result, anyhow};
 
 pub(crate) const VERB: Verb = Verb {
@@ -11,6 +11,7 @@ pub(crate) const VERB: Verb = Verb {
     positionals: (0, 1),
     stateless: true,
     run,
+    failure: Failure { code: UNKNOWN_COMMAND, prefix: Prefix::None },
     ..Verb::BASE
 };
 

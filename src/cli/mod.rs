@@ -194,6 +194,10 @@ fn call(program: String, verb: &'static Verb, command: clap::Command, split: arg
     check_count(&program, verb, split.positionals.len())?;
     let matches = command.try_get_matches_from(split.own).map_err(|e| Stop::usage(args::one_line(&e)))?;
     let (context, root_given) = if verb.stateless { Default::default() } else { globals.into_context()? };
+    if log::debug_enabled() {
+        let id = split.positionals.first().map_or_else(Default::default, |id| id.to_string_lossy());
+        log::debug(&format!("dhow {}: {} {id}, state below {}", version::VERSION, verb.name, context.root.display()));
+    }
     let call = Call { program, context, root_given, matches, positionals: split.positionals, off: split.off };
     (verb.run)(&call).map_err(|e| {
         let prefix = match verb.failure.prefix {
