@@ -54,7 +54,8 @@ pub(crate) fn request(call: &Call) -> Result<CreateRequest> {
 fn refuse_systemd(call: &Call) -> Result<()> {
     if call.context.systemd_cgroup {
         let needs = "the systemd cgroup driver, which is not in this build yet";
-        let hint = "set the caller to cgroupfs: containerd SystemdCgroup = false, CRI-O and Podman cgroup_manager = \"cgroupfs\", Docker native.cgroupdriver=cgroupfs";
+        let hint = "set the caller to cgroupfs: containerd SystemdCgroup = false, CRI-O and Podman \
+                    cgroup_manager = \"cgroupfs\", Docker native.cgroupdriver=cgroupfs";
         return Err(Error::unsupported("using", "--systemd-cgroup", needs).hint(hint).into());
     }
     Ok(())
