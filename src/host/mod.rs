@@ -1,5 +1,7 @@
 //! Read-only facts about this machine. A test can make one up.
 
+pub mod cgroup;
+
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 

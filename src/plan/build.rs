@@ -7,7 +7,7 @@
 use super::capabilities::CapSet;
 use super::env::Environment;
 use super::mounts::{self, Mounts, RootPropagation, Site};
-use super::namespaces::{self, Entry, Namespaces};
+use super::namespaces::{self, CAP_SYS_ADMIN, Entry, Namespaces};
 use super::op::*;
 use super::paths::{below, clean};
 use super::{Plan, console, devices, process};
@@ -453,7 +453,10 @@ impl Builder<'_> {
         if flags != 0 {
             self.push("/linux/namespaces", Op::JoinContainer { flags });
         }
-        if self.namespaces.has(NsKind::Pid) || self.namespaces.has(NsKind::Time) {
+        // With rights of our own the parent enters these two for the clone (`stage::parent`); a rootless one has none
+        // over the container's before it is in its user namespace.
+        let privileged = self.host.own_capabilities & (1 << CAP_SYS_ADMIN) != 0;
+        if !privileged && (self.namespaces.has(NsKind::Pid) || self.namespaces.has(NsKind::Time)) {
             self.push("", Op::SecondFork);
         }
         self.push("", Op::NewSession);

@@ -33,6 +33,13 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
+impl Plan {
+    /// The child makes its user namespace itself, after joining others, and then asks for the maps.
+    pub fn asks_for_maps(&self) -> bool {
+        self.id_maps.is_some() && self.clone_flags & NsKind::User.clone_flag() == 0
+    }
+}
+
 /// One step of the child, and the config's field that asked for it (a JSON pointer; empty for dhow's own steps).
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Step {

@@ -4,7 +4,7 @@
 //! all here. A step that can't be frozen (a NUL in a string, a namespace path that can't be opened) fails here, with
 //! the config's field, before anything was made.
 
-use crate::plan::{DeviceOp, EnterRoot, MountOp, MountSource, NsKind, Op, Plan, Step};
+use crate::plan::{DeviceOp, EnterRoot, MountOp, MountSource, Op, Plan, Step};
 use crate::spec::Hook;
 use crate::sys::fs::{self, CWD};
 use crate::sys::process::{SchedAttr, Strings};
@@ -29,15 +29,19 @@ pub enum Action {
     JoinContainer { flags: u64 },
     Unshare { flags: u64 },
     SecondFork,
-    AwaitIdMaps,
+    /// `ask`: the child made the user namespace itself, and tells the parent so.
+    AwaitIdMaps { ask: bool },
     AwaitCgroup,
     NewSession,
-    SessionKeyring { name: CString, label: Option<CString> },
+    AwaitTimeOffsets,
+    SessionKeyring { name: CString, label: Option<CString>, add_permissions: u32 },
     LoopbackUp,
-    PrepareRoot { rootfs: CString, propagation: u64 },
+    PrepareRoot { rootfs: CString, propagation: u64, parent: u64 },
     Mount(Box<Mount>),
     Device(Device),
-    Symlink { target: CString, path: CString },
+    Symlink { target: CString, path: CString, replace: bool },
+    MakeDirectory { path: CString },
+    ReopenDevNull,
     HostHooks,
     Hooks { hooks: Vec<FrozenHook> },
     Console { width: u16, height: u16, bind: bool },
@@ -52,6 +56,8 @@ pub enum Action {
     Umask { mask: u32 },
     Scheduler(SchedAttr),
     IoPriority { class: u32, priority: u32 },
+    /// Every CPU that the cgroup allows.
+    AnyCpu,
     Affinity { mask: Vec<u8> },
     MemoryPolicy { mode: u32, nodes: Vec<u64> },
     Personality { persona: u64 },
@@ -62,7 +68,7 @@ pub enum Action {
     BoundingSet { keep: u64 },
     SetIds { uid: u32, gid: u32, groups: Option<Vec<u32>> },
     Capabilities { effective: u64, permitted: u64, inheritable: u64, ambient: u64 },
-    Chdir { path: CString, create: bool },
+    Chdir { path: CString, create: bool, denied_ok: bool },
     FindProgram { candidates: Vec<CString>, has_slash: bool },
     AwaitStart,
     Exec(Exec),
@@ -81,6 +87,10 @@ pub struct Mount {
     pub exact_flags: bool,
     pub propagation: Vec<u64>,
     pub tmpcopyup: bool,
+    pub inherit_mode: bool,
+    pub only_proc: bool,
+    pub fallback_bind: Option<CString>,
+    pub file_label: Option<CString>,
 }
 
 pub enum Source {
@@ -157,22 +167,26 @@ pub fn freeze(plan: &Plan, mut supplies: Supplies) -> Result<Frozen> {
 fn freeze_step(step: &Step, plan: &Plan, supplies: &mut Supplies, trees: &mut usize) -> Result<Action> {
     let field = step.field.as_str();
     Ok(match &step.op {
-        Op::JoinNamespace(join) => Action::JoinNamespace { fd: open_namespace(&join.path, &join.field)?, kind: clone_bit(join.kind) },
+        Op::JoinNamespace(join) => Action::JoinNamespace { fd: open_namespace(&join.path, &join.field)?, kind: join.kind.clone_flag() },
         Op::JoinContainer { flags } => Action::JoinContainer { flags: *flags },
         Op::Unshare { flags } => Action::Unshare { flags: *flags },
         Op::SecondFork => Action::SecondFork,
-        Op::AwaitIdMaps => Action::AwaitIdMaps,
+        Op::AwaitIdMaps => Action::AwaitIdMaps { ask: plan.asks_for_maps() },
         Op::AwaitCgroup => Action::AwaitCgroup,
         Op::NewSession => Action::NewSession,
-        Op::SessionKeyring { name, label } => Action::SessionKeyring {
+        Op::AwaitTimeOffsets => Action::AwaitTimeOffsets,
+        Op::SessionKeyring { name, label, add_permissions } => Action::SessionKeyring {
             name: text(name, field)?,
             label: if label.is_empty() { None } else { Some(text(label, field)?) },
+            add_permissions: *add_permissions,
         },
         Op::LoopbackUp => Action::LoopbackUp,
-        Op::PrepareRoot { rootfs, propagation } => Action::PrepareRoot { rootfs: path_text(rootfs, field)?, propagation: *propagation },
+        Op::PrepareRoot { rootfs, propagation, parent } => Action::PrepareRoot { rootfs: path_text(rootfs, field)?, propagation: *propagation, parent: *parent },
         Op::Mount(mount) => Action::Mount(Box::new(freeze_mount(mount, field, trees)?)),
         Op::Device(device) => Action::Device(freeze_device(device, field)?),
-        Op::Symlink { target, path } => Action::Symlink { target: text(target, field)?, path: inside(path, field)? },
+        Op::Symlink { target, path, replace } => Action::Symlink { target: text(target, field)?, path: inside(path, field)?, replace: *replace },
+        Op::MakeDirectory { path } => Action::MakeDirectory { path: inside(path, field)? },
+        Op::ReopenDevNull => Action::ReopenDevNull,
         Op::HostHooks => Action::HostHooks,
         Op::Hooks { phase, hooks } => Action::Hooks { hooks: freeze_hooks(phase, hooks, supplies)? },
         Op::Console { width, height, bind } => Action::Console { width: *width, height: *height, bind: *bind },
@@ -181,13 +195,13 @@ fn freeze_step(step: &Step, plan: &Plan, supplies: &mut Supplies, trees: &mut us
         Op::RemountReadonly { path } => Action::RemountReadonly { path: inside(path, field)? },
         Op::ReadonlyPath { path } => Action::ReadonlyPath { path: inside(path, field)? },
         Op::MaskPath { path } => Action::MaskPath { path: inside(path, field)? },
-        Op::Chdir { path, create } => Action::Chdir { path: path_text(path, field)?, create: *create },
-        op => freeze_process(op, field, plan, supplies)?,
+        Op::Chdir { path, create, denied_ok } => Action::Chdir { path: path_text(path, field)?, create: *create, denied_ok: *denied_ok },
+        op => freeze_process(op, field, supplies)?,
     })
 }
 
 /// The steps that change the process rather than the file system.
-fn freeze_process(op: &Op, field: &str, plan: &Plan, supplies: &mut Supplies) -> Result<Action> {
+fn freeze_process(op: &Op, field: &str, supplies: &mut Supplies) -> Result<Action> {
     Ok(match op {
         Op::Hostname { name } => Action::Hostname { name: name.clone().into_bytes() },
         Op::Domainname { name } => Action::Domainname { name: name.clone().into_bytes() },
@@ -204,6 +218,7 @@ fn freeze_process(op: &Op, field: &str, plan: &Plan, supplies: &mut Supplies) ->
             period: s.period,
         }),
         Op::IoPriority { class, priority } => Action::IoPriority { class: *class, priority: *priority },
+        Op::Affinity { cpus, .. } if cpus.is_empty() => Action::AnyCpu,
         Op::Affinity { cpus, .. } => Action::Affinity { mask: bit_mask(cpus) },
         Op::MemoryPolicy { mode, nodes } => Action::MemoryPolicy { mode: *mode, nodes: words(&bit_mask(nodes)) },
         Op::Personality { persona } => Action::Personality { persona: *persona },
@@ -216,9 +231,12 @@ fn freeze_process(op: &Op, field: &str, plan: &Plan, supplies: &mut Supplies) ->
         Op::Capabilities { effective, permitted, inheritable, ambient } => {
             Action::Capabilities { effective: *effective, permitted: *permitted, inheritable: *inheritable, ambient: *ambient }
         }
-        Op::FindProgram { program } => Action::FindProgram { candidates: candidates(program, plan, field)?, has_slash: program.contains('/') },
+        Op::FindProgram { program, candidates } => Action::FindProgram {
+            candidates: candidates.iter().map(|c| path_text(c, field)).collect::<Result<_>>()?,
+            has_slash: program.contains('/'),
+        },
         Op::AwaitStart => Action::AwaitStart,
-        Op::Exec { args, env, home_for_uid } => Action::Exec(freeze_exec(args, env, *home_for_uid)?),
+        Op::Exec { args, env, home_for_uid, .. } => Action::Exec(freeze_exec(args, env, *home_for_uid)?),
         other => return Err(Error::other("freezing", format!("{other:?}"), "no such step in the child")),
     })
 }
@@ -257,6 +275,10 @@ fn freeze_mount(op: &MountOp, field: &str, trees: &mut usize) -> Result<Mount> {
         exact_flags: op.exact_flags,
         propagation: op.propagation.clone(),
         tmpcopyup: op.tmpcopyup,
+        inherit_mode: op.inherit_mode,
+        only_proc: op.only_proc,
+        fallback_bind: op.fallback_bind.as_deref().map(|p| path_text(p, field)).transpose()?,
+        file_label: op.file_label.as_deref().map(|l| text(l, field)).transpose()?,
     })
 }
 
@@ -313,33 +335,6 @@ fn freeze_hooks(phase: &str, hooks: &[Hook], supplies: &Supplies) -> Result<Vec<
             })
         })
         .collect()
-}
-
-/// Where args[0] may be: itself where it has a slash, else below each directory of the container's PATH (execvp(3)).
-fn candidates(program: &str, plan: &Plan, field: &str) -> Result<Vec<CString>> {
-    if program.contains('/') {
-        return Ok(vec![text(program, field)?]);
-    }
-    let env = plan.steps.iter().find_map(|s| match &s.op {
-        Op::Exec { env, .. } => Some(env),
-        _ => None,
-    });
-    let path = env.and_then(|env| env.iter().rev().find_map(|e| e.strip_prefix("PATH="))).unwrap_or("");
-    path.split(':').filter(|dir| !dir.is_empty()).map(|dir| text(&format!("{}/{program}", dir.trim_end_matches('/')), field)).collect()
-}
-
-pub fn clone_bit(kind: NsKind) -> u64 {
-    use crate::sys::process::*;
-    match kind {
-        NsKind::User => CLONE_NEWUSER,
-        NsKind::Pid => CLONE_NEWPID,
-        NsKind::Mount => CLONE_NEWNS,
-        NsKind::Network => CLONE_NEWNET,
-        NsKind::Ipc => CLONE_NEWIPC,
-        NsKind::Uts => CLONE_NEWUTS,
-        NsKind::Cgroup => CLONE_NEWCGROUP,
-        NsKind::Time => CLONE_NEWTIME,
-    }
 }
 
 /// Open a namespace file, which the config names by a host path.

@@ -4,7 +4,7 @@
 //! Dropping one before the end kills the child and reaps it, so that no way out leaves a half-made container.
 
 use super::child::{Child, Lines, host_tree};
-use super::freeze::{Frozen, clone_bit, open_namespace};
+use super::freeze::{Frozen, open_namespace};
 use super::wire::{self, Heard, Message, Tag};
 use super::{host_hooks, idmap, report};
 use crate::plan::{MountOp, MountSource, Op, Plan};
@@ -103,8 +103,8 @@ impl Detour {
         let mut detour = Detour { back: Vec::new() };
         for join in &plan.parent_joins {
             let target = open_namespace(&join.path, &join.field)?;
-            detour.remember(clone_bit(join.kind))?;
-            process::setns(target.as_fd(), clone_bit(join.kind)).map_err(|e| e.error("setns", format!("joining the namespace of {}", join.field), join.path.display().to_string()))?;
+            detour.remember(join.kind.clone_flag())?;
+            process::setns(target.as_fd(), join.kind.clone_flag()).map_err(|e| e.error("setns", format!("joining the namespace of {}", join.field), join.path.display().to_string()))?;
         }
         if let (Some(init), Some(flags)) = (around.init, joined_by_pidfd(plan)) {
             for kind in [CLONE_NEWPID, CLONE_NEWTIME] {
@@ -117,7 +117,7 @@ impl Detour {
         if plan.clone_flags & CLONE_NEWTIME != 0 {
             detour.remember(CLONE_NEWTIME)?;
             process::unshare(CLONE_NEWTIME).map_err(|e| e.error("unshare", "making a time namespace", ""))?;
-            write_time_offsets(plan)?;
+            write_time_offsets(plan, process::getpid())?;
         }
         Ok(detour)
     }
@@ -145,11 +145,11 @@ fn second_fork(plan: &Plan) -> bool {
     plan.steps.iter().any(|s| s.op == Op::SecondFork)
 }
 
-fn write_time_offsets(plan: &Plan) -> Result<()> {
+fn write_time_offsets(plan: &Plan, pid: i32) -> Result<()> {
+    let path = format!("/proc/{pid}/timens_offsets");
     for offset in &plan.time_offsets {
         let line = format!("{} {} {}", offset.clock, offset.secs, offset.nanosecs);
-        std::fs::write("/proc/self/timens_offsets", &line)
-            .map_err(|e| Error::io(&e, format!("setting the time offset {line:?} of"), format!("/linux/timeOffsets/{}", offset.clock)))?;
+        std::fs::write(&path, &line).map_err(|e| Error::io(&e, format!("setting the time offset {line:?} of"), format!("/linux/timeOffsets/{}", offset.clock)))?;
     }
     Ok(())
 }
@@ -162,26 +162,44 @@ impl<'p> Spawned<'p> {
     /// Id maps and what else must be set from outside; then the child may go on. Follows a second fork.
     pub fn map(mut self) -> Result<Mapped<'p>> {
         let plan = self.0.plan;
-        if let Some(maps) = &plan.id_maps {
-            idmap::write(self.0.pid, maps)?;
+        // A user namespace of the clone is there at once; one that the child unshares is when it asks for its maps.
+        let mut asks = Asks::of(plan);
+        if plan.id_maps.is_some() && !asks.id_maps {
+            self.write_maps()?;
         }
-        let trees = self.trees()?;
-        // Plans without a user namespace and without trees have a child that does not wait for this.
-        if plan.steps.iter().any(|s| s.op == Op::AwaitIdMaps) {
-            wire::send_mapped(self.0.wire.as_fd(), &trees).map_err(|e| self.0.lost(e))?;
-        }
-        if second_fork(plan) {
-            self.follow_second_fork()?;
+        while asks.any() {
+            let heard = self.0.hear()?;
+            match heard.as_ref().map(|h| h.message.tag) {
+                Some(Tag::IdMaps) if asks.id_maps => {
+                    asks.id_maps = false;
+                    self.write_maps()?;
+                }
+                Some(Tag::TimeOffsets) if asks.time_offsets => {
+                    asks.time_offsets = false;
+                    write_time_offsets(plan, self.0.pid)?;
+                    self.0.go_on()?;
+                }
+                Some(Tag::Second) if asks.second_fork => {
+                    asks.second_fork = false;
+                    self.follow(heard.and_then(|h| h.fd))?;
+                }
+                _ => return Err(self.0.unexpected(heard)),
+            }
         }
         let pid = self.0.pid;
         if let Some(score) = plan.oom_score_adj {
-            let path = format!("/proc/{pid}/oom_score_adj");
-            std::fs::write(&path, score.to_string()).map_err(|e| {
-                Error::io(&e, format!("setting /process/oomScoreAdj {score} by"), path.clone()).hint("lowering it needs CAP_SYS_RESOURCE")
-            })?;
+            set_oom_score(pid, score)?;
         }
         super::netdev::move_all(&plan.net_devices, pid)?;
         Ok(Mapped(self.0))
+    }
+
+    fn write_maps(&self) -> Result<()> {
+        if let Some(maps) = &self.0.plan.id_maps {
+            idmap::write(self.0.pid, maps)?;
+        }
+        let trees = self.trees()?;
+        wire::send_mapped(self.0.wire.as_fd(), &trees).map_err(|e| self.0.lost(e))
     }
 
     /// The mounts that are made from here, with our privileges and in our mount namespace.
@@ -193,17 +211,38 @@ impl<'p> Spawned<'p> {
         mounts.map(|(m, field)| tree(m, field, self.0.pid)).collect()
     }
 
-    fn follow_second_fork(&mut self) -> Result<()> {
-        let heard = self.0.hear()?;
-        let Some(Heard { message: Message { tag: Tag::Second, .. }, fd: Some(pidfd), .. }) = heard else {
-            return Err(self.0.unexpected(heard));
-        };
+    /// The sender of Second ends; its sibling, whose pidfd it sent, is the one from now on.
+    fn follow(&mut self, pidfd: Option<OwnedFd>) -> Result<()> {
+        let pidfd = pidfd.ok_or_else(|| self.0.unexpected(None))?;
         process::wait_pidfd(self.0.pidfd.as_fd(), true).map_err(|e| e.error("waitid", "reaping the intermediate process", ""))?;
-        let pid = pid_of(pidfd.as_fd())?;
-        self.0.pid = pid;
+        self.0.pid = pid_of(pidfd.as_fd())?;
         self.0.pidfd = Rc::new(pidfd);
         Ok(())
     }
+}
+
+/// What the child of a plan will ask for before it can be put into its cgroup.
+struct Asks {
+    id_maps: bool,
+    time_offsets: bool,
+    second_fork: bool,
+}
+
+impl Asks {
+    fn of(plan: &Plan) -> Asks {
+        let has = |op: Op| plan.steps.iter().any(|s| s.op == op);
+        Asks { id_maps: plan.asks_for_maps(), time_offsets: has(Op::AwaitTimeOffsets), second_fork: has(Op::SecondFork) }
+    }
+
+    fn any(&self) -> bool {
+        self.id_maps || self.time_offsets || self.second_fork
+    }
+}
+
+fn set_oom_score(pid: i32, score: i32) -> Result<()> {
+    let path = format!("/proc/{pid}/oom_score_adj");
+    std::fs::write(&path, score.to_string())
+        .map_err(|e| Error::io(&e, format!("setting /process/oomScoreAdj {score} by"), path.clone()).hint("lowering it needs CAP_SYS_RESOURCE"))
 }
 
 fn tree(m: &MountOp, field: &str, pid: i32) -> Result<OwnedFd> {

@@ -16,7 +16,7 @@ pub fn sentence(plan: &Plan, message: Message, text: &str) -> Error {
         return Error::new(kind, "setting up the container", "", describe_errno(errno));
     };
     match &step.op {
-        Op::FindProgram { program } => program_error(program, errno),
+        Op::FindProgram { program, .. } => program_error(program, errno),
         Op::Exec { args, .. } => {
             let cause = describe_errno(errno);
             let err = Error::new(kind, format!("exec {}", args.first().map_or("", |a| a)), "", cause);

@@ -8,6 +8,8 @@
 //! | parent | Start     | –                              | `run`: child execs                                |
 //! | child  | Second    | a pidfd                        | this is the container's init now, the sender ends |
 //! | child  | HostHooks | –                              | parent runs prestart, createRuntime; Continue     |
+//! | child  | IdMaps    | –                              | it has unshared its user namespace; Mapped        |
+//! | child  | TimeOffsets | –                          | parent writes them for the sender; Continue       |
 //! | child  | Console   | the pty's master               | parent hands it on                                |
 //! | child  | Listener  | `a`: its fd number             | parent takes it by pidfd_getfd(2); Continue       |
 //! | child  | Warning   | as Failed                      | parent logs it; the child goes on                 |
@@ -34,9 +36,11 @@ pub enum Tag {
     Warning,
     Created,
     Failed,
+    TimeOffsets,
+    IdMaps,
 }
 
-const TAGS: [Tag; 11] = [
+const TAGS: [Tag; 13] = [
     Tag::Mapped,
     Tag::Joined,
     Tag::Continue,
@@ -48,6 +52,8 @@ const TAGS: [Tag; 11] = [
     Tag::Warning,
     Tag::Created,
     Tag::Failed,
+    Tag::TimeOffsets,
+    Tag::IdMaps,
 ];
 
 /// The fixed part of every message.

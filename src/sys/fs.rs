@@ -235,3 +235,9 @@ pub fn memfd(name: &CStr) -> Result<OwnedFd> {
     // SAFETY: `name` is a valid C string; the result is a new descriptor of ours.
     unsafe { Ok(OwnedFd::from_raw_fd(check(libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC))?)) }
 }
+
+/// fsetxattr(2).
+pub fn set_xattr(fd: BorrowedFd, name: &CStr, value: &[u8]) -> Result<()> {
+    // SAFETY: `name` is a valid C string, `value` readable for its length.
+    check(unsafe { libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) }).map(drop)
+}

@@ -135,10 +135,27 @@ pub fn wait_pidfd(pidfd: BorrowedFd, block: bool) -> Result<Option<Exit>> {
     Ok(Some(if info.si_code == libc::CLD_EXITED { Exit::Code(status) } else { Exit::Signal(status) }))
 }
 
-/// Reap any child that has ended; false when there is none.
-pub fn reap_any() -> bool {
-    // SAFETY: a null status pointer is allowed.
-    unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL) > 0 }
+/// Reap children that have ended, but for the one of `pidfd`, whose status somebody else wants.
+pub fn reap_orphans(pidfd: BorrowedFd) {
+    loop {
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        // SAFETY: waitid fills the struct; all zero (nothing ready) is valid too. WNOWAIT leaves the child to be waited for.
+        let pid = unsafe {
+            libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL);
+            info.assume_init().si_pid()
+        };
+        // Ours is ready too: poll tells of it, and what remains is reaped by our own end.
+        if pid == 0 || has_ended(pidfd) {
+            return;
+        }
+        // SAFETY: a null status pointer is allowed.
+        unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL) };
+    }
+}
+
+/// Is the pidfd readable: has its process ended?
+fn has_ended(pidfd: BorrowedFd) -> bool {
+    super::signal::poll(&[pidfd], 0).is_ok_and(|ready| ready != 0)
 }
 
 pub fn setns(fd: BorrowedFd, kinds: u64) -> Result<()> {
@@ -272,16 +289,20 @@ pub fn setdomainname(name: &[u8]) -> Result<()> {
     check(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }).map(drop)
 }
 
-/// keyctl(2) KEYCTL_JOIN_SESSION_KEYRING, then let its possessor's uid search it, as runc does.
-pub fn join_session_keyring(name: &CStr) -> Result<()> {
+/// keyctl(2) KEYCTL_JOIN_SESSION_KEYRING, then add these permission bits to what a new ring has.
+pub fn join_session_keyring(name: &CStr, add_permissions: u32) -> Result<()> {
     const JOIN_SESSION_KEYRING: u32 = 1;
     const SETPERM: u32 = 5;
-    /// Possessor all, user all, group and others nothing; user's search bit is what runc adds.
-    const PERMISSIONS: u32 = 0x3f3f_0000;
+    /// What the kernel gives a joined ring: all to its possessor, view, read and link to its user
+    /// (security/keys/process_keys.c, join_session_keyring).
+    const NEW_RING: u32 = 0x3f13_0000;
     // SAFETY: `name` is a valid C string.
     let ring = check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) })?;
+    if add_permissions == 0 {
+        return Ok(());
+    }
     // SAFETY: integers only.
-    check(unsafe { libc::syscall(libc::SYS_keyctl, SETPERM, ring, PERMISSIONS) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_keyctl, SETPERM, ring, NEW_RING | add_permissions) }).map(drop)
 }
 
 /// seccomp(2) SECCOMP_SET_MODE_FILTER; `program` is an array of struct sock_filter (8 bytes each). With

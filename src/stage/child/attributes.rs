@@ -29,6 +29,11 @@ impl Child<'_> {
             }
             Action::Scheduler(attr) => Ok(process::sched_setattr(attr)?),
             Action::IoPriority { class, priority } => Ok(process::ioprio_set(*class, *priority)?),
+            // A convenience: the runtime's own affinity is not the container's. More bits than CPUs do no harm.
+            Action::AnyCpu => {
+                let _ = process::sched_setaffinity(&[0xff; 1024 / 8]);
+                Ok(())
+            }
             Action::Affinity { mask } => Ok(process::sched_setaffinity(mask).map_err(why(b"sched_setaffinity (are these CPUs online and in the cgroup's cpuset?)"))?),
             Action::MemoryPolicy { mode, nodes } => Ok(process::set_mempolicy(*mode, nodes)?),
             Action::Personality { persona } => Ok(process::personality(*persona)?),

@@ -41,12 +41,42 @@ impl Child<'_> {
         Ok(mount::attach(tree.as_fd(), target.as_fd())?)
     }
 
-    /// A symlink; one that is there already stays.
-    pub(super) fn symlink(&mut self, target: &CStr, path: &CStr) -> Done {
+    /// What has that name already stays, unless it is to be replaced.
+    pub(super) fn symlink(&mut self, target: &CStr, path: &CStr, replace: bool) -> Done {
         let (dir, name) = root::ensure_parent(self.root()?, path, true)?;
+        if replace {
+            match fs::unlinkat(dir.as_fd(), name, 0) {
+                Ok(()) | Err(Errno(libc::ENOENT)) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
         match fs::symlinkat(target, dir.as_fd(), name) {
             Ok(()) | Err(Errno(libc::EEXIST)) => Ok(()),
             Err(e) => Err(e.into()),
         }
+    }
+
+    pub(super) fn make_directory(&mut self, path: &CStr) -> Done {
+        Ok(root::ensure(self.root()?, path, Want::Directory, false).map(drop)?)
+    }
+
+    /// Stdio that is the host's /dev/null becomes the container's, so that it is not of a mount from outside.
+    pub(super) fn reopen_dev_null(&mut self) -> Done {
+        let null = self.null_device()?;
+        let own = fs::fstat(null.as_fd())?;
+        let mut opened = None;
+        for (number, fd) in fs::STDIO.iter().enumerate() {
+            let Ok(stat) = fs::fstat(*fd) else { continue };
+            if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != own.st_rdev {
+                continue;
+            }
+            if opened.is_none() {
+                opened = Some(root::open(self.root()?, c"dev/null", libc::O_RDWR, true)?);
+            }
+            if let Some(opened) = &opened {
+                fs::dup2(opened.as_fd(), number as i32)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -11,8 +11,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 const PASSWD_MOST: usize = 1 << 20;
 
 impl Child<'_> {
-    pub(super) fn chdir(&mut self, path: &CStr, create: bool) -> Done {
+    pub(super) fn chdir(&mut self, path: &CStr, create: bool, denied_ok: bool) -> Done {
         match fs::chdir(path) {
+            Err(Errno(libc::EACCES)) if denied_ok => return Ok(()),
+            // It was entered as root already; only the check remains.
+            Err(Errno(libc::EACCES)) if self.cwd_entered => {}
             Err(Errno(libc::ENOENT)) if create => {
                 let relative = path.to_bytes_with_nul();
                 let slashes = relative.iter().take_while(|b| **b == b'/').count();
@@ -26,6 +29,7 @@ impl Child<'_> {
         if !fs::cwd_is_reachable()? {
             return Err(Fault::new(Errno(libc::EXDEV), &[b"the working directory is outside of the container's root: possible container breakout"]));
         }
+        self.cwd_entered = true;
         Ok(())
     }
 

@@ -84,13 +84,15 @@ pub struct Child<'a> {
     mask: Option<OwnedFd>,
     /// What FindProgram found.
     program: Option<Buf>,
+    /// The working directory was entered, with the rights that we had then.
+    cwd_entered: bool,
     /// Created was sent: from here on failures go to the one who starts.
     created: bool,
 }
 
 impl<'a> Child<'a> {
     pub fn new(frozen: &'a Frozen, lines: Lines<'a>, trees: &'a mut [Option<OwnedFd>]) -> Child<'a> {
-        Child { frozen, lines, trees, step: 0, root: None, entered: false, shared: false, mask: None, program: None, created: false }
+        Child { frozen, lines, trees, step: 0, root: None, entered: false, shared: false, mask: None, program: None, cwd_entered: false, created: false }
     }
 
     /// Do all steps; ends in exec or in exit.
@@ -134,19 +136,22 @@ impl<'a> Child<'a> {
 
     fn act(&mut self, action: &Action) -> Done {
         match action {
-            Action::JoinNamespace { fd, kind } => Ok(process::setns(fd.as_fd(), *kind)?),
+            Action::JoinNamespace { fd, kind } => self.join_namespace(fd.as_fd(), *kind),
             Action::JoinContainer { flags } => self.join_container(*flags),
             Action::Unshare { flags } => Ok(process::unshare(*flags)?),
             Action::SecondFork => self.second_fork(),
-            Action::AwaitIdMaps => self.await_id_maps(),
+            Action::AwaitIdMaps { ask } => self.await_id_maps(*ask),
             Action::AwaitCgroup => Ok(wire::expect(self.lines.wire, Tag::Joined).map(drop)?),
             Action::NewSession => Ok(process::setsid()?),
-            Action::SessionKeyring { name, label } => self.session_keyring(name, label.as_deref()),
+            Action::AwaitTimeOffsets => self.ask_parent(Message::new(Tag::TimeOffsets)),
+            Action::SessionKeyring { name, label, add_permissions } => self.session_keyring(name, label.as_deref(), *add_permissions),
             Action::LoopbackUp => Ok(sys::net::loopback_up()?),
-            Action::PrepareRoot { rootfs, propagation } => self.prepare_root(rootfs, *propagation),
+            Action::PrepareRoot { rootfs, propagation, parent } => self.prepare_root(rootfs, *propagation, *parent),
             Action::Mount(mount) => self.mount(mount),
             Action::Device(device) => self.device(device),
-            Action::Symlink { target, path } => self.symlink(target, path),
+            Action::Symlink { target, path, replace } => self.symlink(target, path, *replace),
+            Action::MakeDirectory { path } => self.make_directory(path),
+            Action::ReopenDevNull => self.reopen_dev_null(),
             Action::HostHooks => self.ask_parent(Message::new(Tag::HostHooks)),
             Action::Hooks { hooks } => self.run_hooks(hooks),
             Action::Console { width, height, bind } => self.console(*width, *height, *bind),
@@ -156,7 +161,7 @@ impl<'a> Child<'a> {
             Action::ReadonlyPath { path } => self.readonly_path(path),
             Action::MaskPath { path } => self.mask_path(path),
             Action::AwaitStart => self.await_start(),
-            Action::Chdir { path, create } => self.chdir(path, *create),
+            Action::Chdir { path, create, denied_ok } => self.chdir(path, *create, *denied_ok),
             Action::FindProgram { candidates, has_slash } => self.find_program(candidates, *has_slash),
             Action::Exec(exec) => self.exec(exec),
             other => self.set_attribute(other),

@@ -5,22 +5,32 @@ use crate::plan::EnterRoot;
 use crate::stage::freeze::{Legacy, Mount, Source};
 use crate::stage::root::{self, Want};
 use crate::sys::mount::{self, MountAttr};
-use crate::sys::{self, Errno, fs};
+use crate::sys::{Errno, fs};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+/// A message of a file system is cut here; it fits the wire's text.
+const LONGEST_MESSAGE: usize = 200;
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+
 /// The attributes that a bind's flags replace as a whole (atime is left alone unless named, as in mount(2)).
-const REPLACEABLE: u64 = mount::MOUNT_ATTR_RDONLY | mount::MOUNT_ATTR_NOSUID | mount::MOUNT_ATTR_NODEV | mount::MOUNT_ATTR_NOEXEC | 0x20_0080;
+const REPLACEABLE: u64 = mount::MOUNT_ATTR_RDONLY | mount::MOUNT_ATTR_NOSUID | mount::MOUNT_ATTR_NODEV | mount::MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW;
+const MOUNT_ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
 
 impl Child<'_> {
     /// Cut the mount namespace off from the host's propagation, then make the rootfs a mount of its own.
-    pub(super) fn prepare_root(&mut self, rootfs: &CStr, propagation: u64) -> Done {
+    pub(super) fn prepare_root(&mut self, rootfs: &CStr, propagation: u64, parent: u64) -> Done {
+        let open = || fs::openat(fs::CWD, rootfs, libc::O_PATH | libc::O_DIRECTORY, 0);
+        if propagation == 0 {
+            self.root = Some(open()?);
+            return Ok(());
+        }
         mount::propagate(c"/", propagation).map_err(why(b"setting the propagation of /"))?;
         self.shared = propagation & libc::MS_SHARED != 0;
-        let dir = fs::openat(fs::CWD, rootfs, libc::O_PATH | libc::O_DIRECTORY, 0)?;
-        if self.shared {
+        let dir = open()?;
+        if self.shared || propagation & parent == 0 {
             // pivot_root(2) refuses a root whose parent mount is shared.
-            make_parent_private(dir.as_fd())?;
+            propagate_parent(dir.as_fd(), parent)?;
         }
         let tree = mount::clone_tree(dir.as_fd(), c"", true).map_err(why(b"binding the rootfs"))?;
         mount::attach(tree.as_fd(), dir.as_fd()).map_err(why(b"binding the rootfs onto itself"))?;
@@ -39,6 +49,9 @@ impl Child<'_> {
             _ => {}
         }
         let tree = self.detached(m)?;
+        if m.only_proc && fs::fstatfs(tree.as_fd())?.f_type as i64 != PROC_SUPER_MAGIC {
+            return Err(Fault::new(Errno(libc::EINVAL), &[b"it cannot be mounted because it is inside /proc, and its source is not on a procfs"]));
+        }
         let want = want_for(tree.as_fd())?;
         let target = self.target(m, want)?;
         if m.tmpcopyup {
@@ -49,6 +62,9 @@ impl Child<'_> {
             set_attributes(tree.as_fd(), m)?;
         }
         mount::attach(tree.as_fd(), target.as_fd()).map_err(why(b"attaching it to its destination"))?;
+        if let Some(label) = &m.file_label {
+            label_root(tree.as_fd(), label)?;
+        }
         propagate(tree.as_fd(), m)?;
         if m.target.is_empty() {
             self.root = Some(tree);
@@ -63,9 +79,21 @@ impl Child<'_> {
             Source::Bind { path, recursive } => {
                 mount::clone_tree(fs::CWD, path, *recursive).map_err(|e| Fault::new(e, &[b"source ", path.to_bytes()]))
             }
-            Source::Filesystem { fs, parameters, .. } => new_filesystem(fs, parameters),
+            Source::Filesystem { fs, parameters, .. } => {
+                let mode = if m.inherit_mode { self.mode_of(&m.target, m.strict) } else { None };
+                new_filesystem(fs, parameters, mode).or_else(|fault| match (&m.fallback_bind, fault.errno.0) {
+                    (Some(path), libc::EPERM | libc::EBUSY) => Ok(mount::clone_tree(fs::CWD, path, false)?),
+                    _ => Err(fault),
+                })
+            }
             Source::Remount { .. } | Source::PropagationOnly => Err(Fault::from(Errno(libc::EINVAL))),
         }
+    }
+
+    /// The mode of the directory that is there already, as an octal string.
+    fn mode_of(&mut self, target: &CStr, strict: bool) -> Option<Octal> {
+        let fd = root::open(self.root().ok()?, target, libc::O_PATH | libc::O_DIRECTORY, strict).ok()?;
+        fs::fstat(fd.as_fd()).ok().map(|stat| Octal::of(stat.st_mode & 0o7777))
     }
 
     fn target(&mut self, m: &Mount, want: Want) -> Result<OwnedFd, Fault> {
@@ -162,7 +190,7 @@ impl Child<'_> {
     }
 
     /// /dev/null of the container, checked to be that device (CVE-2025-31133).
-    fn null_device(&mut self) -> Result<OwnedFd, Fault> {
+    pub(super) fn null_device(&mut self) -> Result<OwnedFd, Fault> {
         let fd = root::open(self.root()?, c"dev/null", libc::O_PATH | libc::O_NOFOLLOW, true).map_err(why(b"opening /dev/null to mask files with"))?;
         let stat = fs::fstat(fd.as_fd())?;
         if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != libc::makedev(1, 3) {
@@ -177,11 +205,36 @@ fn want_for(fd: BorrowedFd) -> Result<Want, Fault> {
     Ok(if directory { Want::Directory } else { Want::File })
 }
 
-fn new_filesystem(kind: &CStr, parameters: &[(CString, Option<CString>)]) -> Result<OwnedFd, Fault> {
+/// A file mode as a C string of octal digits.
+struct Octal([u8; 6]);
+
+impl Octal {
+    fn of(mode: u32) -> Octal {
+        let mut digits = [0u8; 6];
+        for (i, digit) in digits[..5].iter_mut().enumerate() {
+            *digit = b'0' + (mode >> (3 * (4 - i)) & 7) as u8;
+        }
+        Octal(digits)
+    }
+
+    fn as_cstr(&self) -> Option<&CStr> {
+        CStr::from_bytes_until_nul(&self.0).ok()
+    }
+}
+
+fn label_root(mounted: BorrowedFd, label: &CStr) -> Done {
+    let dir = fs::openat(mounted, c".", libc::O_RDONLY, 0)?;
+    Ok(fs::set_xattr(dir.as_fd(), c"security.selinux", label.to_bytes()).map_err(why(b"setting its SELinux label"))?)
+}
+
+fn new_filesystem(kind: &CStr, parameters: &[(CString, Option<CString>)], mode: Option<Octal>) -> Result<OwnedFd, Fault> {
     let context = mount::fsopen(kind).map_err(|e| match e {
         Errno(libc::ENODEV) => Fault::new(e, &[b"this kernel has no file system of type ", kind.to_bytes()]),
         e => Fault::from(e),
     })?;
+    if let Some(mode) = &mode {
+        mount::fsconfig(context.as_fd(), c"mode", mode.as_cstr())?;
+    }
     configure(context.as_fd(), parameters)?;
     mount::fs_create(context.as_fd()).map_err(|e| context_fault(e, context.as_fd(), b"creating it"))?;
     Ok(mount::fsmount(context.as_fd(), 0)?)
@@ -196,16 +249,11 @@ fn configure(context: BorrowedFd, parameters: &[(CString, Option<CString>)]) -> 
 
 /// The file system's own words where it has any, else the option that it refused.
 fn context_fault(errno: Errno, context: BorrowedFd, about: &[u8]) -> Fault {
-    let mut buf = [0u8; sys_message::LEN];
+    let mut buf = [0u8; LONGEST_MESSAGE];
     match mount::fs_message(context, &mut buf) {
         [] => Fault::new(errno, &[b"option ", about]),
         message => Fault::new(errno, &[message]),
     }
-}
-
-mod sys_message {
-    /// A message of the kernel is cut here; it fits the wire's text.
-    pub const LEN: usize = 200;
 }
 
 fn empty_tmpfs() -> Result<OwnedFd, Fault> {
@@ -246,14 +294,14 @@ fn propagate(mounted: BorrowedFd, m: &Mount) -> Done {
     Ok(())
 }
 
-/// Walk up from `dir` to the root of the mount that it is in, and make that mount private.
-fn make_parent_private(dir: BorrowedFd) -> Done {
+/// Walk up from `dir` to the root of the mount that it is in, and set that mount's propagation.
+fn propagate_parent(dir: BorrowedFd, propagation: u64) -> Done {
     let mut at = fs::openat(dir, c".", libc::O_PATH | libc::O_DIRECTORY, 0)?;
     while !fs::is_mount_root(at.as_fd())? {
         at = fs::openat(at.as_fd(), c"..", libc::O_PATH | libc::O_DIRECTORY, 0)?;
     }
-    let attr = MountAttr { propagation: libc::MS_PRIVATE, ..Default::default() };
-    Ok(sys::mount::set_attr(at.as_fd(), &attr, false)?)
+    let attr = MountAttr { propagation, ..Default::default() };
+    Ok(mount::set_attr(at.as_fd(), &attr, false)?)
 }
 
 /// The parent's side of a mount with `from_parent`: a detached tree with its attributes, cut off from the host's peers.

@@ -4,7 +4,7 @@ use super::{Child, Done, Fault, why};
 use crate::stage::wire::{self, Message, Tag};
 use crate::sys::{Errno, process};
 use std::ffi::CStr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 impl Child<'_> {
     /// All of a container's namespaces with one call (setns(2) by pidfd, Linux 5.8).
@@ -17,7 +17,15 @@ impl Child<'_> {
         Ok(())
     }
 
-    pub(super) fn await_id_maps(&mut self) -> Done {
+    pub(super) fn join_namespace(&mut self, fd: BorrowedFd, kind: u64) -> Done {
+        process::setns(fd, kind)?;
+        if kind == process::CLONE_NEWUSER { become_root() } else { Ok(()) }
+    }
+
+    pub(super) fn await_id_maps(&mut self, ask: bool) -> Done {
+        if ask {
+            wire::send(self.lines.wire, Message::new(Tag::IdMaps), b"")?;
+        }
         wire::expect_mapped(self.lines.wire, self.trees)?;
         become_root()
     }
@@ -32,11 +40,11 @@ impl Child<'_> {
         Ok(())
     }
 
-    pub(super) fn session_keyring(&mut self, name: &CStr, label: Option<&CStr>) -> Done {
+    pub(super) fn session_keyring(&mut self, name: &CStr, label: Option<&CStr>, add_permissions: u32) -> Done {
         if let Some(label) = label {
             self.write_lsm(c"self/attr/keycreate", label.to_bytes())?;
         }
-        match process::join_session_keyring(name) {
+        match process::join_session_keyring(name, add_permissions) {
             // A kernel without keyrings, or one that forbids them, has none to protect either.
             Ok(()) | Err(Errno(libc::ENOSYS)) => {}
             Err(e) => return Err(Fault::new(e, &[b"a kernel without room for keys: see /proc/sys/kernel/keys"])),
