@@ -35,6 +35,7 @@ fn as_text(finding: &Finding) -> String {
     let severity = match finding.severity {
         Severity::Fault => "fault",
         Severity::Warning => "warning",
+        Severity::Note => "note",
     };
     let place = if finding.pointer.is_empty() { "the top level" } else { &finding.pointer };
     let mut out = format!("{severity} at {place}: {}\n", finding.message);

@@ -9,11 +9,11 @@ use super::{Context, CreateRequest, time};
 use crate::cgroup::{self, Cgroup};
 use crate::host::{Host, cgroup::Layout};
 use crate::plan::{self, Plan};
-use crate::spec::{self, Resources, Spec, validate};
+use crate::spec::{self, Spec, validate};
 use crate::stage::{self, Around, Created, Requests, Started, host_hooks};
 use crate::sys::fs::{self, CWD};
 use crate::sys::process;
-use crate::{Error, Kind, Result, log};
+use crate::{Error, Kind, Result, log, seccomp};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -107,7 +107,7 @@ impl Prepared {
         let cgroup = Cgroup::plan(&layout, &self.spec.linux.cgroups_path, &request.id, context.rootless_cgroups())?;
         let mut reservation = context.reserve(&request.id)?;
         let notify = NotifySocket::prepare(&reservation.dir, &mut self.spec)?;
-        let plan = plan::build(&self.spec, &host, &self.options(request, &cgroup, &notify))?;
+        let plan = plan::build(&self.spec, &host, &self.options(request, &host, &cgroup, &notify))?;
         plan.warnings.iter().for_each(|w| log::warn(w));
         let record = self.record(context, request, &cgroup);
         let filter = self.filter(context)?;
@@ -165,7 +165,7 @@ impl Prepared {
         Ok(started)
     }
 
-    fn options(&self, request: &CreateRequest, cgroup: &Cgroup, notify: &Option<NotifySocket>) -> plan::Options {
+    fn options(&self, request: &CreateRequest, host: &Host, cgroup: &Cgroup, notify: &Option<NotifySocket>) -> plan::Options {
         let mut extra_env = super::notify::listen_env();
         extra_env.extend(notify.iter().map(|n| n.env()));
         plan::Options {
@@ -173,7 +173,7 @@ impl Prepared {
             bundle: self.bundle.clone(),
             no_pivot: request.no_pivot,
             no_new_keyring: request.no_new_keyring,
-            cgroup_paths: cgroup.paths(),
+            cgroup_paths: super::mounted_paths(host, cgroup),
             has_console: self.console != Console::None,
             preserve_fds: request.preserve_fds,
             extra_env,
@@ -181,7 +181,7 @@ impl Prepared {
     }
 
     fn filter(&self, context: &Context) -> Result<Option<stage::Filter>> {
-        let Some(profile) = &self.spec.linux.seccomp else { return Ok(None) };
+        let Some(profile) = self.spec.linux.seccomp.as_ref().filter(|p| seccomp::is_enabled(p)) else { return Ok(None) };
         super::filter(context, profile).map(Some)
     }
 
@@ -207,41 +207,38 @@ impl Making<'_> {
         let dir = self.reservation.dir.clone();
         // Before anything else is made it is written down, so that `delete --force` finds it whatever happens.
         self.record.save(&dir)?;
-        let unified = self.cgroup.version() == cgroup::Version::V2;
-        let into = if unified { self.make_cgroup()?.then(|| self.cgroup.open_dir()).transpose()? } else { None };
-        let around = Around { fifos: fifos.map(|f| (f.start.as_fd(), f.result.as_fd())), init: None, cgroup: into.as_ref().map(|d| d.as_fd()) };
+        self.make_cgroup()?;
+        let (into, self_join) = (self.cgroup.open_dir()?, self.cgroup.self_join()?);
+        let around = Around {
+            fifos: fifos.map(|f| (f.start.as_fd(), f.result.as_fd())),
+            init: None,
+            cgroup: into.as_ref().map(|d| d.as_fd()),
+            self_join: Some(&self_join),
+        };
         let spawned = stage::spawn(plan, frozen, &around)?;
         self.keep_config(&dir)?;
         let mapped = spawned.map()?;
-        let joined = mapped.join(|pid| {
-            if into.is_some() {
-                return Ok(());
-            }
-            if !unified {
-                self.make_cgroup()?;
-            }
-            self.cgroup.join(pid)
-        })?;
-        let pid = joined.pid();
+        let pid = mapped.pid();
         self.record.init_process_pid = pid;
         self.record.init_process_start = record::process_stat(pid).map_or(0, |(_, start)| start);
+        self.record.cgroup_paths = self.cgroup.paths();
         super::rdt::enter(&self.prepared.spec, &self.request.id, pid, &mut self.record, self.reservation)?;
         self.record.save(&dir)?;
-        joined.settle(self).map_err(|e| match e.kind {
+        mapped.settle(self).map_err(|e| match e.kind {
             Kind::Hook => e,
             _ => e.within(START_FAILED),
         })
     }
 
-    /// Make the cgroups and write their limits; false where there are none (rootless without the right to).
-    fn make_cgroup(&mut self) -> Result<bool> {
-        self.cgroup.create()?;
-        self.reservation.owns_cgroup(&self.cgroup);
-        let mut resources = self.prepared.spec.linux.resources.clone().unwrap_or_else(Resources::default);
+    /// Make the cgroups and write their limits.
+    fn make_cgroup(&mut self) -> Result<()> {
+        let mut resources = self.prepared.spec.linux.resources.clone().unwrap_or_default();
         self.cgroup.ignored(&resources).iter().for_each(|w| log::warn(w));
         resources.devices.extend(cgroup::default_rules());
-        self.cgroup.apply(&resources)?;
-        Ok(self.cgroup.exists())
+        let made = self.cgroup.create(&resources)?;
+        self.reservation.owns_cgroup(&self.cgroup);
+        made.passed_over.iter().for_each(|e| log::debug(&format!("going on without a cgroup: {e}")));
+        self.cgroup.apply(&resources)
     }
 
     fn keep_config(&self, dir: &Path) -> Result<()> {

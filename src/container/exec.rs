@@ -6,11 +6,10 @@ use super::foreground::{Foreground, Watch};
 use super::record::Record;
 use super::store::Entry;
 use super::{Context, ExecRequest, Status};
-use crate::cgroup::{Cgroup, Version};
 use crate::host::{Host, cgroup::Layout};
 use crate::spec::{Process, Spec, User};
 use crate::stage::{self, Around, Requests, Started};
-use crate::{Error, Kind, Result, log, plan};
+use crate::{Error, Kind, Result, log, plan, seccomp};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// runc's words, which callers match on.
@@ -116,7 +115,7 @@ impl Executing<'_> {
         let host = Host::probe(&Layout::detect()?)?;
         let plan = plan::build_exec(spec, self.process, &host, &self.options(record))?;
         plan.warnings.iter().for_each(|w| log::warn(w));
-        let filter = spec.linux.seccomp.as_ref().map(|profile| super::filter(self.context, profile)).transpose()?;
+        let filter = spec.linux.seccomp.as_ref().filter(|p| seccomp::is_enabled(p)).map(|profile| super::filter(self.context, profile)).transpose()?;
         let frozen = stage::freeze(
             &plan,
             stage::Supplies {
@@ -128,11 +127,10 @@ impl Executing<'_> {
         )?;
         let init = self.entry.pidfd()?;
         let cgroup = record.cgroup().below(&self.request.cgroup)?;
-        let into = if cgroup.version() == Version::V2 && cgroup.exists() { Some(cgroup.open_dir()?) } else { None };
-        let around = Around { fifos: None, init: Some(init.as_fd()), cgroup: into.as_ref().map(|d| d.as_fd()) };
+        let (into, self_join) = (cgroup.open_dir()?, cgroup.self_join()?);
+        let around = Around { fifos: None, init: Some(init.as_fd()), cgroup: into.as_ref().map(|d| d.as_fd()), self_join: Some(&self_join) };
         let mapped = stage::spawn(&plan, &frozen, &around)?.map()?;
-        let joined = mapped.join(|pid| if into.is_some() { Ok(()) } else { cgroup.join(pid) })?;
-        joined.limit()?.finish(self).map_err(|e| e.within(EXEC_FAILED))
+        mapped.limit()?.finish(self).map_err(|e| e.within(EXEC_FAILED))
     }
 
     fn options(&self, record: &Record) -> plan::Options {

@@ -166,7 +166,7 @@ impl Entry {
         if self.dir.join(START_FIFO).exists() {
             return Ok(Status::Created);
         }
-        if record.cgroup().is_frozen() { Ok(Status::Paused) } else { Ok(Status::Running) }
+        if record.cgroup().is_frozen()? { Ok(Status::Paused) } else { Ok(Status::Running) }
     }
 
     /// The first process lives and is the one that we started.

@@ -97,7 +97,7 @@ impl Context {
     fn remove(&self, entry: &Entry) -> Result<()> {
         let cgroup = entry.record.cgroup();
         // Whoever is left in it belonged to the container (no pid namespace, or joined by exec).
-        if cgroup.is_frozen() {
+        if cgroup.is_frozen()? {
             cgroup.thaw()?;
         }
         if !owns_pid_namespace(entry) && cgroup.exists() {
@@ -161,7 +161,7 @@ impl Context {
         let entry = self.open(id)?;
         let _lock = entry.lock()?;
         // A created container that was paused is told by its cgroup.
-        if entry.status()? != Status::Paused && !(entry.is_alive() && entry.record.cgroup().is_frozen()) {
+        if entry.status()? != Status::Paused && !(entry.is_alive() && entry.record.cgroup().is_frozen()?) {
             return Err(wrong_state(&entry, "container not paused:", ""));
         }
         entry.record.cgroup().thaw()
@@ -173,7 +173,7 @@ impl Context {
         if entry.status()? == Status::Stopped {
             return Err(wrong_state(&entry, "cannot update a stopped container:", "container not running"));
         }
-        let resources = cgroup::merged(&entry.record.resources, wishes)?;
+        let resources = cgroup::merged(&entry.record.resources, wishes);
         entry.record.cgroup().update(&resources)?;
         if let Some((l3, bandwidth)) = rdt {
             super::rdt::update(&entry.record, &l3, &bandwidth)?;
@@ -237,7 +237,7 @@ fn kill_init(entry: &Entry) -> Result<()> {
         let _ = process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
     }
     if cgroup.exists() {
-        if cgroup.is_frozen() {
+        if cgroup.is_frozen()? {
             cgroup.thaw()?;
         }
         if pidfd.is_none() || !owns_pid_namespace(entry) {

@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 
+use self::cgroup::{Hierarchy, Layout};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -44,9 +45,12 @@ const LAST_KNOWN_CAPABILITY: u32 = 40;
 
 impl Host {
     /// Look at this machine, as this process sees it: a few small reads below /proc and /sys.
-    pub fn probe() -> Result<Host> {
+    pub fn probe(layout: &Layout) -> Result<Host> {
         let status = read("/proc/self/status")?;
-        let (cgroup_v2, cgroup_v1) = cgroups()?;
+        let (cgroup_v2, cgroup_v1) = match layout {
+            Layout::Unified(_) => (true, Vec::new()),
+            Layout::Legacy { hierarchies, .. } => (false, hierarchies.iter().filter_map(v1_mount).collect()),
+        };
         Ok(Host {
             euid: effective_id(&status, "Uid:")?,
             egid: effective_id(&status, "Gid:")?,
@@ -90,30 +94,12 @@ fn maps_all_ids(uid_map: &str) -> bool {
     fields.is_empty() || fields == ["0", "0", "4294967295"]
 }
 
-/// Is the hierarchy at /sys/fs/cgroup the unified one; else the v1 hierarchies mounted below it.
-fn cgroups() -> Result<(bool, Vec<CgroupV1Mount>)> {
-    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        return Ok((true, Vec::new()));
-    }
-    let own = read("/proc/self/cgroup").unwrap_or_default();
-    Ok((false, v1_mounts(&read("/proc/self/mountinfo")?, &own)))
-}
-
-/// Match the mounts of type cgroup (proc_pid_mountinfo(5)) with the hierarchies of /proc/PID/cgroup (cgroups(7)), whose
-/// second field is what to ask mount(2) for.
-fn v1_mounts(mountinfo: &str, own: &str) -> Vec<CgroupV1Mount> {
-    let hierarchies: Vec<Vec<&str>> = own.lines().filter_map(|line| line.split(':').nth(1)).filter(|names| !names.is_empty()).map(|names| names.split(',').collect()).collect();
-    let mount = |line: &str| {
-        let (left, right) = line.split_once(" - ")?;
-        let mountpoint = left.split(' ').nth(4)?;
-        let mut right = right.split(' ');
-        let (fs, options) = (right.next()?, right.nth(1)?);
-        let name = mountpoint.strip_prefix("/sys/fs/cgroup/").filter(|name| fs == "cgroup" && !name.contains(['/', '\\']))?;
-        let options: Vec<&str> = options.split(',').collect();
-        let wanted = hierarchies.iter().find(|names| names.iter().all(|name| options.contains(name)))?;
-        Some(CgroupV1Mount { name: name.into(), mountpoint: mountpoint.into(), options: wanted.iter().map(|s| s.to_string()).collect(), links: Vec::new() })
-    };
-    mountinfo.lines().filter_map(mount).collect()
+/// A hierarchy as a container sees it again: its directory's name, what to ask mount(2) for, and the links to it.
+fn v1_mount(hierarchy: &Hierarchy) -> Option<CgroupV1Mount> {
+    let name = hierarchy.mountpoint.file_name()?.to_str()?.to_string();
+    let options = hierarchy.controllers.clone();
+    let links = options.iter().filter(|c| options.len() > 1 && **c != name).cloned().collect();
+    Some(CgroupV1Mount { name, mountpoint: hierarchy.mountpoint.clone(), options, links })
 }
 
 #[cfg(test)]
@@ -122,7 +108,7 @@ mod tests {
 
     #[test]
     fn this_machine_answers() {
-        let host = Host::probe().unwrap();
+        let host = Host::probe(&Layout::detect().unwrap()).unwrap();
         assert!(host.last_capability >= 37, "{host:?}");
         assert!(!(host.cgroup_v2 && !host.cgroup_v1.is_empty()));
     }
@@ -145,13 +131,13 @@ mod tests {
     }
 
     #[test]
-    fn v1_hierarchies_are_found_by_their_options() {
-        let mountinfo = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
-            32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
-            40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,xattr,name=systemd\n\
-            41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
-        let found = v1_mounts(mountinfo, "2:cpu,cpuacct:/\n1:name=systemd:/\n0::/\n");
-        let short: Vec<_> = found.iter().map(|m| (m.name.as_str(), m.options.join(","))).collect();
-        assert_eq!(short, [("cpu,cpuacct", "cpu,cpuacct".to_string()), ("systemd", "name=systemd".to_string())]);
+    fn a_hierarchy_of_two_controllers_has_their_names_as_links() {
+        let hierarchy = Hierarchy {
+            controllers: vec!["cpu".into(), "cpuacct".into()],
+            mountpoint: "/sys/fs/cgroup/cpu,cpuacct".into(),
+            own_dir: "/sys/fs/cgroup/cpu,cpuacct".into(),
+        };
+        let mount = v1_mount(&hierarchy).unwrap();
+        assert_eq!((mount.name.as_str(), mount.links.as_slice()), ("cpu,cpuacct", &["cpu".to_string(), "cpuacct".to_string()][..]));
     }
 }

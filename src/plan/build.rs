@@ -256,7 +256,7 @@ impl Builder<'_> {
     }
 
     fn enter_cgroup(&mut self) {
-        self.push("/linux/cgroupsPath", Op::AwaitCgroup);
+        self.push("/linux/cgroupsPath", Op::JoinCgroup);
         self.push("", Op::Affinity { cpus: Vec::new(), after_cgroup: true });
         self.plan.steps.extend(namespaces::unshare_cgroup(self.namespaces));
     }
@@ -438,7 +438,7 @@ impl Builder<'_> {
         if let Some(cpus) = affinity.initial {
             self.push("/process/execCPUAffinity/initial", Op::Affinity { cpus, after_cgroup: false });
         }
-        self.push("/linux/cgroupsPath", Op::AwaitCgroup);
+        self.push("/linux/cgroupsPath", Op::JoinCgroup);
         if let Some(cpus) = affinity.last {
             self.push("/process/execCPUAffinity/final", Op::Affinity { cpus, after_cgroup: true });
         } else if none_given {

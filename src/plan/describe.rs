@@ -34,7 +34,7 @@ impl Op {
             Op::SecondFork => "forking into the new namespaces".into(),
             Op::AwaitIdMaps => "waiting for the id mappings".into(),
             Op::AwaitTimeOffsets => "waiting for the time offsets".into(),
-            Op::AwaitCgroup => "waiting to be put into the cgroup".into(),
+            Op::JoinCgroup => "waiting to be put into the cgroup".into(),
             Op::NewSession => "creating a new session".into(),
             Op::SessionKeyring { name, .. } => format!("joining the session keyring {name}"),
             Op::LoopbackUp => "bringing up the loopback interface".into(),

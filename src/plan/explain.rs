@@ -128,7 +128,7 @@ fn phase_of(op: &Op) -> Phase {
         Op::Selinux { .. } | Op::Seccomp | Op::BoundingSet { .. } | Op::SetIds { .. } | Op::Capabilities { .. } => Phase::Process,
         Op::Chdir { .. } | Op::FindProgram { .. } => Phase::Process,
         Op::AwaitStart | Op::Exec { .. } | Op::Hooks { .. } => Phase::Start,
-        // Wherever they stand: AwaitCgroup, Affinity, Umask and what has to do with namespaces.
+        // Wherever they stand: JoinCgroup, Affinity, Umask and what has to do with namespaces.
         _ => Phase::Namespaces,
     }
 }
@@ -142,7 +142,7 @@ fn sentence(op: &Op) -> String {
         Op::SecondFork => "fork again, into them".into(),
         Op::AwaitIdMaps => "wait for the id maps, then become root in the user namespace".into(),
         Op::AwaitTimeOffsets => "wait for the clocks' offsets".into(),
-        Op::AwaitCgroup => "wait to be in the container's cgroup".into(),
+        Op::JoinCgroup => "join the container's cgroup".into(),
         Op::NewSession => "begin a new session".into(),
         Op::SessionKeyring { name, .. } => format!("take the session keyring {name}"),
         Op::LoopbackUp => "bring up lo".into(),

@@ -124,8 +124,8 @@ pub enum Op {
     /// Wait until the parent has written `Plan::time_offsets` for the time namespace that was just unshared: they can
     /// be changed only while nothing is in it (time_namespaces(7)).
     AwaitTimeOffsets,
-    /// Wait until the parent has put us into the cgroup.
-    AwaitCgroup,
+    /// Move ourselves into the cgroup: v1 by the `tasks` files, v2 was done by the clone.
+    JoinCgroup,
     /// setsid(2).
     NewSession,
     /// keyctl(2): a session keyring of this name, with these permission bits added (0: leave them).

@@ -31,7 +31,7 @@ pub enum Action {
     SecondFork,
     /// `ask`: the child made the user namespace itself, and tells the parent so.
     AwaitIdMaps { ask: bool },
-    AwaitCgroup,
+    JoinCgroup,
     NewSession,
     AwaitTimeOffsets,
     SessionKeyring { name: CString, label: Option<CString>, add_permissions: u32 },
@@ -172,7 +172,7 @@ fn freeze_step(step: &Step, plan: &Plan, supplies: &mut Supplies, trees: &mut us
         Op::Unshare { flags } => Action::Unshare { flags: *flags },
         Op::SecondFork => Action::SecondFork,
         Op::AwaitIdMaps => Action::AwaitIdMaps { ask: plan.asks_for_maps() },
-        Op::AwaitCgroup => Action::AwaitCgroup,
+        Op::JoinCgroup => Action::JoinCgroup,
         Op::NewSession => Action::NewSession,
         Op::AwaitTimeOffsets => Action::AwaitTimeOffsets,
         Op::SessionKeyring { name, label, add_permissions } => Action::SessionKeyring {

@@ -7,8 +7,10 @@ mod idmap;
 mod netdev;
 pub mod parent;
 mod report;
+pub mod filter_cache;
 pub mod root;
 pub mod wire;
 
 pub use freeze::{Filter, Frozen, Supplies, freeze};
-pub use parent::{Around, Created, Joined, Mapped, Requests, Spawned, Started, spawn};
+pub use report::sentence;
+pub use parent::{Around, Created, Mapped, Requests, Spawned, Started, spawn};

@@ -1,12 +1,13 @@
 //! The parent: it clones the child and supervises it until the container is created, or the exec is done.
 //!
-//! The stages are types, each consumed by the next: [`Spawned`] → [`Mapped`] → [`Joined`] → [`Created`] → [`Started`].
+//! The stages are types, each consumed by the next: [`Spawned`] → [`Mapped`] → [`Created`] → [`Started`].
 //! Dropping one before the end kills the child and reaps it, so that no way out leaves a half-made container.
 
 use super::child::{Child, Lines, host_tree};
 use super::freeze::{Frozen, open_namespace};
 use super::wire::{self, Heard, Message, Tag};
 use super::{host_hooks, idmap, report};
+use crate::cgroup::SelfJoin;
 use crate::plan::{MountOp, MountSource, Op, Plan};
 use crate::sys::process::{self, CLONE_NEWPID, CLONE_NEWTIME, Progress};
 use crate::sys::{Errno, fs, socket};
@@ -22,8 +23,10 @@ pub struct Around<'a> {
     pub fifos: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
     /// exec: the pidfd of the container's init.
     pub init: Option<BorrowedFd<'a>>,
-    /// cgroup v2: the directory that the child is cloned into.
+    /// cgroup v2, also a hybrid machine's: the directory that the child is cloned into.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// cgroup v1: the files by which the child moves itself.
+    pub self_join: Option<&'a SelfJoin>,
 }
 
 /// What the child asks for on its way.
@@ -57,7 +60,6 @@ impl Drop for Live<'_> {
 
 pub struct Spawned<'p>(Live<'p>);
 pub struct Mapped<'p>(Live<'p>);
-pub struct Joined<'p>(Live<'p>);
 pub struct Created<'p>(Live<'p>);
 
 /// The program runs: its pid on the host, and its pidfd.
@@ -85,7 +87,7 @@ pub fn spawn<'p>(plan: &'p Plan, frozen: &Frozen, around: &Around) -> Result<Spa
     })?;
     let Some(child) = cloned else {
         drop(wire);
-        let lines = Lines { wire: childs_wire.as_fd(), init: around.init, progress: &progress, fifos: around.fifos };
+        let lines = Lines { wire: childs_wire.as_fd(), init: around.init, cgroup: around.self_join, progress: &progress, fifos: around.fifos };
         Child::new(frozen, lines, &mut trees).apply();
     };
     let live = Live { plan, pid: child.pid, pidfd: Rc::new(child.pidfd), wire, progress, armed: true };
@@ -272,23 +274,6 @@ fn pid_of(pidfd: BorrowedFd) -> Result<i32> {
 }
 
 impl<'p> Mapped<'p> {
-    /// `join` puts the pid into its cgroups; then the child may enter the cgroup namespace.
-    pub fn join(self, join: impl FnOnce(i32) -> Result<()>) -> Result<Joined<'p>> {
-        if let Err(e) = join(self.0.pid) {
-            // A child that died of its own fault says more than "no such process".
-            return Err(match self.0.said_failure() {
-                Some(own) => own,
-                None => e,
-            });
-        }
-        if self.0.plan.steps.iter().any(|s| s.op == Op::AwaitCgroup) {
-            wire::send(self.0.wire.as_fd(), Message::new(Tag::Joined), b"").map_err(|e| self.0.lost(e))?;
-        }
-        Ok(Joined(self.0))
-    }
-}
-
-impl<'p> Joined<'p> {
     pub fn pid(&self) -> i32 {
         self.0.pid
     }
@@ -312,7 +297,7 @@ impl<'p> Joined<'p> {
     }
 
     /// exec: limits are set before the program is looked for.
-    pub fn limit(self) -> Result<Joined<'p>> {
+    pub fn limit(self) -> Result<Mapped<'p>> {
         self.0.set_rlimits()?;
         Ok(self)
     }

@@ -3,7 +3,6 @@
 //! | from   | tag       | carries                        | then                                              |
 //! |--------|-----------|--------------------------------|---------------------------------------------------|
 //! | parent | Mapped    | id maps written; `a` trees, as fds | child goes on as root of its user namespace   |
-//! | parent | Joined    | –                              | child is in its cgroup                            |
 //! | parent | Continue  | –                              | answer to HostHooks and Listener                  |
 //! | parent | Start     | –                              | `run`: child execs                                |
 //! | child  | Second    | a pidfd                        | this is the container's init now, the sender ends |
@@ -26,7 +25,6 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 #[repr(u32)]
 pub enum Tag {
     Mapped = 1,
-    Joined,
     Continue,
     Start,
     Second,
@@ -40,9 +38,8 @@ pub enum Tag {
     IdMaps,
 }
 
-const TAGS: [Tag; 13] = [
+const TAGS: [Tag; 12] = [
     Tag::Mapped,
-    Tag::Joined,
     Tag::Continue,
     Tag::Start,
     Tag::Second,
@@ -193,7 +190,7 @@ mod tests {
     #[test]
     fn a_wrong_tag_or_a_closed_end_is_a_broken_pipe() {
         let (here, there) = socket::seqpacket_pair().unwrap();
-        send(here.as_fd(), Message::new(Tag::Joined), b"").unwrap();
+        send(here.as_fd(), Message::new(Tag::Continue), b"").unwrap();
         assert_eq!(expect(there.as_fd(), Tag::Start), Err(Errno(libc::EPIPE)));
         drop(here);
         assert_eq!(expect(there.as_fd(), Tag::Start), Err(Errno(libc::EPIPE)));

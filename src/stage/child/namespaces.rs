@@ -40,6 +40,14 @@ impl Child<'_> {
         Ok(())
     }
 
+    /// By ourselves: moved by another process we would wait for a grace period (see `cgroup::join`).
+    pub(super) fn join_cgroup(&mut self) -> Done {
+        match self.lines.cgroup {
+            Some(files) => files.enter().map_err(|(n, e)| Fault::new(e, &[b"writing 0 to ", files.path(n).as_bytes()])),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn session_keyring(&mut self, name: &CStr, label: Option<&CStr>, add_permissions: u32) -> Done {
         if let Some(label) = label {
             self.write_lsm(c"self/attr/keycreate", label.to_bytes())?;
