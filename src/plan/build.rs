@@ -284,8 +284,9 @@ impl Builder<'_> {
         if devices::fills_dev(&self.plan.steps) {
             self.push("", Op::ReopenDevNull);
         }
-        if !self.process.cwd.is_empty() {
-            self.push("/process/cwd", Op::MakeDirectory { path: clean(&self.process.cwd) });
+        let cwd = clean(&self.process.cwd);
+        if cwd != Path::new("/") {
+            self.push("/process/cwd", Op::MakeDirectory { path: cwd });
         }
         self.plan.steps.extend(console::step(self.process, self.options.has_console, true)?);
         Ok(())

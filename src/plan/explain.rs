@@ -74,7 +74,7 @@ fn parent(plan: &Plan, out: &mut Text) {
         out.line(&format!("map gids {}{how}{deny}", ranges(&maps.gid)), "/linux/gidMappings");
     }
     for offset in &plan.time_offsets {
-        let text = format!("set the {} clock's offset to {}.{:09} s", offset.clock, offset.secs, offset.nanosecs);
+        let text = format!("set the {} clock's offset to {} s and {} ns", offset.clock, offset.secs, offset.nanosecs);
         out.line(&text, &format!("/linux/timeOffsets/{}", offset.clock));
     }
     if let Some(score) = plan.oom_score_adj {
@@ -218,7 +218,8 @@ fn process_sentence(op: &Op) -> String {
         Op::Exec { args, env, home_for_uid, inherited_fds } => {
             let home = if home_for_uid.is_some() { ", HOME from /etc/passwd" } else { "" };
             let fds = if *inherited_fds > 0 { format!(", with {inherited_fds} more descriptors") } else { String::new() };
-            format!("execute {args:?} with {} variables{home}{fds}", env.len())
+            let variables = if env.len() == 1 { "variable" } else { "variables" };
+            format!("execute {args:?} with {} {variables}{home}{fds}", env.len())
         }
         other => other.describe(),
     }

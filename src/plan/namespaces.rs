@@ -261,3 +261,7 @@ pub(super) fn time_offsets(linux: &Linux, ns: &Namespaces) -> Result<Vec<TimeOff
     };
     linux.time_offsets.iter().map(offset).collect()
 }
+
+#[cfg(test)]
+#[path = "namespaces_tests.rs"]
+mod tests;
