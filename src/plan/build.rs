@@ -57,7 +57,7 @@ pub fn build(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
     b.enter_root(propagation)?;
     b.close_root(readonly_later);
     b.name_and_confine()?;
-    b.restrict_paths();
+    b.restrict_paths()?;
     b.tune()?;
     b.become_user(Stage::Create)?;
     Ok(b.plan)
@@ -164,7 +164,11 @@ impl Builder<'_> {
             self.plan.net_devices.push((name.clone(), inside.clone()));
         }
         let hooks = &self.spec.hooks;
-        self.plan.hooks = HostHooks { prestart: hooks.prestart.clone(), create_runtime: hooks.create_runtime.clone(), poststart: hooks.poststart.clone() };
+        self.plan.hooks = HostHooks {
+            prestart: hooks.prestart.clone(),
+            create_runtime: hooks.create_runtime.clone(),
+            poststart: hooks.poststart.clone(),
+        };
         Ok(())
     }
 
@@ -194,7 +198,10 @@ impl Builder<'_> {
     fn selinux_label(&self) -> Result<Option<String>> {
         let label = &self.process.selinux_label;
         if !label.is_empty() && !self.host.selinux {
-            return Err(Error::invalid("/process/selinuxLabel", "selinux label is specified in config, but selinux is disabled or not supported"));
+            return Err(Error::invalid(
+                "/process/selinuxLabel",
+                "selinux label is specified in config, but selinux is disabled or not supported",
+            ));
         }
         Ok((!label.is_empty()).then(|| label.clone()))
     }
@@ -210,7 +217,9 @@ impl Builder<'_> {
         let mut propagation = mounts::root_propagation(&self.spec.linux.rootfs_propagation, self.options.no_pivot)?;
         if !self.own_mounts() {
             if !self.spec.mounts.is_empty() {
-                self.plan.warnings.push("without a mount namespace of its own the container's mounts are made on the host, and stay there".into());
+                self.plan.warnings.push(
+                    "without a mount namespace of its own the container's mounts are made on the host, and stay there".into(),
+                );
             }
             propagation = RootPropagation { tree: 0, parent: 0, root: None };
         }
@@ -284,8 +293,9 @@ impl Builder<'_> {
         if devices::fills_dev(&self.plan.steps) {
             self.push("", Op::ReopenDevNull);
         }
-        if !self.process.cwd.is_empty() {
-            self.push("/process/cwd", Op::MakeDirectory { path: clean(&self.process.cwd) });
+        let cwd = clean(&self.process.cwd);
+        if cwd != Path::new("/") {
+            self.push("/process/cwd", Op::MakeDirectory { path: cwd });
         }
         self.plan.steps.extend(console::step(self.process, self.options.has_console, true)?);
         Ok(())
@@ -298,7 +308,9 @@ impl Builder<'_> {
             if self.own_mounts() {
                 self.push("/root/readonly", Op::RemountReadonly { path: "/".into() });
             } else {
-                self.plan.warnings.push("root.readonly has no effect: without a mount namespace the root is no mount of its own".into());
+                self.plan
+                    .warnings
+                    .push("root.readonly has no effect: without a mount namespace the root is no mount of its own".into());
             }
         }
         let umask = self.process.user.umask;
@@ -326,7 +338,11 @@ impl Builder<'_> {
         let profile = &self.process.apparmor_profile;
         match (profile.as_str(), self.host.apparmor) {
             ("", _) | ("unconfined", false) => Ok(()),
-            (_, false) => Err(Error::unsupported("applying the apparmor profile of", "/process/apparmorProfile", "AppArmor enabled in the kernel")),
+            (_, false) => Err(Error::unsupported(
+                "applying the apparmor profile of",
+                "/process/apparmorProfile",
+                "AppArmor enabled in the kernel",
+            )),
             (_, true) => {
                 self.push("/process/apparmorProfile", Op::Apparmor { profile: profile.clone() });
                 Ok(())
@@ -334,18 +350,22 @@ impl Builder<'_> {
         }
     }
 
-    fn restrict_paths(&mut self) {
+    fn restrict_paths(&mut self) -> Result<()> {
         let linux = &self.spec.linux;
-        for (i, path) in linux.readonly_paths.iter().enumerate() {
-            self.push(&format!("/linux/readonlyPaths/{i}"), Op::ReadonlyPath { path: clean(path) });
-        }
-        let mut seen = HashSet::new();
-        for (i, path) in linux.masked_paths.iter().enumerate() {
-            let path = clean(path);
-            if seen.insert(path.clone()) {
-                self.push(&format!("/linux/maskedPaths/{i}"), Op::MaskPath { path });
+        for (list, paths) in [("readonlyPaths", &linux.readonly_paths), ("maskedPaths", &linux.masked_paths)] {
+            let mut seen = HashSet::new();
+            for (i, text) in paths.iter().enumerate() {
+                let (field, path) = (format!("/linux/{list}/{i}"), clean(text));
+                if text.is_empty() {
+                    return Err(Error::invalid(field, "an empty path"));
+                }
+                if !seen.insert(path.clone()) {
+                    continue; // twice would do no more than once
+                }
+                self.push(&field, if list == "maskedPaths" { Op::MaskPath { path } } else { Op::ReadonlyPath { path } });
             }
         }
+        Ok(())
     }
 
     fn tune(&mut self) -> Result<()> {
@@ -360,7 +380,8 @@ impl Builder<'_> {
     /// From here on rights are given up, to the execve.
     fn become_user(&mut self, stage: Stage) -> Result<()> {
         let env = Environment::prepare(&self.process.env, &self.options.extra_env)?;
-        let program = self.process.args.first().cloned().ok_or_else(|| Error::invalid("/process/args", "args must not be empty"))?;
+        let program =
+            self.process.args.first().cloned().ok_or_else(|| Error::invalid("/process/args", "args must not be empty"))?;
         if let Some(label) = self.selinux_label()? {
             self.push("/process/selinuxLabel", Op::Selinux { label });
         }
@@ -369,7 +390,8 @@ impl Builder<'_> {
         let early = !self.process.no_new_privileges;
         self.seccomp(early);
         let caps = self.process.capabilities.as_ref();
-        let caps = caps.map(|wanted| CapSet::grant(wanted, self.host, self.namespaces.has(NsKind::User), &mut self.plan.warnings));
+        let caps =
+            caps.map(|wanted| CapSet::grant(wanted, self.host, self.namespaces.has(NsKind::User), &mut self.plan.warnings));
         self.chdir(true);
         if let Some(caps) = caps {
             self.push("/process/capabilities", Op::BoundingSet { keep: caps.bounding });

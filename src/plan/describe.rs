@@ -110,3 +110,21 @@ impl MountOp {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::human_field;
+
+    #[test]
+    fn fields_for_people() {
+        for (pointer, text) in [
+            ("", ""),
+            ("/mounts/6", "mounts[6]"),
+            ("/process/user/additionalGids/0", "process.user.additionalGids[0]"),
+            ("/linux/sysctl/net.ipv4.ip_forward", "linux.sysctl[\"net.ipv4.ip_forward\"]"),
+            ("/annotations/a~1b~0c", "annotations[\"a/b~c\"]"),
+        ] {
+            assert_eq!(human_field(pointer), text);
+        }
+    }
+}

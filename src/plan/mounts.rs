@@ -81,20 +81,27 @@ fn plan_one(site: &Site, field: &str, mount: &Mount, out: &mut Mounts) -> Result
         check_rootless_ids(site, field, mount, &options)?;
     }
     let is_bind = options.bind.is_some() || mount.kind == "bind";
-    check_proc(field, &destination, mount, is_bind)?;
+    check_proc(field, &destination, mount, is_bind || options.remount || only_propagates(&options))?;
+    if is_bind {
+        check_bind_options(field, mount, &options, &mut out.warnings)?;
+    }
     let idmap = idmap(site, field, mount, &options, is_bind)?;
     if is_bind && !options.remount {
-        let op = bind(site, field, mount, &options, destination, idmap, &mut out.warnings)?;
-        out.push(field, op);
+        out.push(field, bind(site, field, mount, &options, destination, idmap)?);
         return Ok(());
     }
     match mount.kind.as_str() {
         _ if options.remount => out.push(field, remount(&options, destination, is_bind)),
         "cgroup" | "cgroup2" => cgroup_mounts::plan(site, field, mount, &options, &destination, out),
         "" | "none" if only_propagates(&options) => {
-            out.push(field, MountOp { propagation: options.propagation, ..MountOp::new(destination, MountSource::PropagationOnly) });
+            out.push(
+                field,
+                MountOp { propagation: options.propagation, ..MountOp::new(destination, MountSource::PropagationOnly) },
+            );
         }
-        "" | "none" => return Err(Error::invalid(format!("{field}/type"), "a mount that is not a bind mount needs a file system type")),
+        "" | "none" => {
+            return Err(Error::invalid(format!("{field}/type"), "a mount that is not a bind mount needs a file system type"));
+        }
         _ => filesystem(site, field, mount, &options, destination, out),
     }
     Ok(())
@@ -137,7 +144,11 @@ fn destination(field: &str, mount: &Mount, out: &mut Mounts) -> Result<PathBuf> 
         return Err(Error::invalid(pointer(), "a mount needs a destination"));
     }
     if !mount.destination.starts_with('/') {
-        out.warnings.push(format!("{}: relative destination {:?} is deprecated, taken as relative to /", super::human_field(field), mount.destination));
+        out.warnings.push(format!(
+            "{}: relative destination {:?} is deprecated, taken as relative to /",
+            super::human_field(field),
+            mount.destination
+        ));
     }
     let path = clean(&mount.destination);
     if path == Path::new("/") {
@@ -172,11 +183,11 @@ const PROC_FILES: [&str; 10] = [
 ];
 
 /// /proc must be procfs: dhow writes labels and sysctls there (CVE-2019-16884, CVE-2019-19921). Whether the source of a
-/// bind is one is for the child to see, and where the destination really leads.
-fn check_proc(field: &str, destination: &Path, mount: &Mount, is_bind: bool) -> Result<()> {
+/// bind is one is for the child to see, and where the destination really leads. `no_new`: not a new file system.
+fn check_proc(field: &str, destination: &Path, mount: &Mount, no_new: bool) -> Result<()> {
     let pointer = format!("{field}/destination");
     if destination == Path::new("/proc") {
-        return match is_bind || mount.kind == "proc" {
+        return match no_new || mount.kind == "proc" {
             true => Ok(()),
             false => Err(Error::invalid(pointer, "\"/proc\" cannot be mounted because it is not of type proc")),
         };
@@ -202,7 +213,10 @@ fn check_rootless_ids(site: &Site, field: &str, mount: &Mount, options: &MountOp
         let Some(Ok(id)) = value.as_ref().map(|value| value.parse::<u32>()) else { continue };
         if !maps.iter().any(|map| id >= map.container_id && id - map.container_id < map.size) {
             let index = mount.options.iter().position(|option| option.contains(&format!("{key}={id}"))).unwrap_or(0);
-            return Err(Error::invalid(format!("{field}/options/{index}"), format!("{key} {id} is not mapped in the rootless container's user namespace")));
+            return Err(Error::invalid(
+                format!("{field}/options/{index}"),
+                format!("{key} {id} is not mapped in the rootless container's user namespace"),
+            ));
         }
     }
     Ok(())
@@ -225,27 +239,22 @@ fn idmap(site: &Site, field: &str, mount: &Mount, options: &MountOptions, is_bin
         return Err(Error::invalid(format!("{field}/{missing}"), "uidMappings and gidMappings must be given together"));
     }
     if uid.is_empty() && !site.user_namespace() {
-        return Err(Error::invalid(field, "idmap needs uidMappings and gidMappings here, or a user namespace of the container's own"));
+        return Err(Error::invalid(
+            field,
+            "idmap needs uidMappings and gidMappings here, or a user namespace of the container's own",
+        ));
     }
     Ok(Some(IdMap { uid: uid.clone(), gid: gid.clone(), recursive: options.idmap == Some(true) }))
 }
 
-fn bind(
-    site: &Site,
-    field: &str,
-    mount: &Mount,
-    options: &MountOptions,
-    destination: PathBuf,
-    idmap: Option<IdMap>,
-    warnings: &mut Vec<String>,
-) -> Result<MountOp> {
-    if mount.source.is_empty() {
-        return Err(Error::invalid(format!("{field}/source"), "a bind mount needs a source"));
-    }
+/// A bind shares the file system of its source: parameters and superblock flags can't be given to it.
+fn check_bind_options(field: &str, mount: &Mount, options: &MountOptions, warnings: &mut Vec<String>) -> Result<()> {
     if let Some((key, _)) = options.data.first() {
-        // The kernel would ignore it: a bind shares the superblock of its source.
         let index = mount.options.iter().position(|option| option.contains(key.as_str())).unwrap_or(0);
-        return Err(Error::invalid(format!("{field}/options/{index}"), format!("bind mounts cannot have any filesystem-specific options applied: {key:?}")));
+        return Err(Error::invalid(
+            format!("{field}/options/{index}"),
+            format!("bind mounts cannot have any filesystem-specific options applied: {key:?}"),
+        ));
     }
     let without_effect: Vec<_> = options.superblock_set().collect();
     if !without_effect.is_empty() {
@@ -255,10 +264,30 @@ fn bind(
             without_effect.join(", ")
         ));
     }
+    Ok(())
+}
+
+fn bind(
+    site: &Site,
+    field: &str,
+    mount: &Mount,
+    options: &MountOptions,
+    destination: PathBuf,
+    idmap: Option<IdMap>,
+) -> Result<MountOp> {
+    if mount.source.is_empty() {
+        return Err(Error::invalid(format!("{field}/source"), "a bind mount needs a source"));
+    }
     let source = MountSource::Bind { path: below(&site.options.bundle, &mount.source), recursive: options.bind == Some(true) };
     let only_proc = destination == Path::new("/proc");
     let from_parent = idmap.is_some() || site.parent_opens();
-    Ok(MountOp { exact_flags: options.names_flags, idmap, only_proc, from_parent, ..MountOp::new(destination, source).with(options) })
+    Ok(MountOp {
+        exact_flags: options.names_flags,
+        idmap,
+        only_proc,
+        from_parent,
+        ..MountOp::new(destination, source).with(options)
+    })
 }
 
 /// `remount`: what is there keeps its place and gets these flags and parameters.
@@ -290,8 +319,11 @@ fn filesystem(site: &Site, field: &str, mount: &Mount, options: &MountOptions, d
     if let Some(label) = site.label().filter(|_| labelled) {
         parameters.push(("context".into(), Some(label.into())));
     }
-    if mount.kind == "sysfs" && site.user_namespace() && !site.namespaces.is_new(NsKind::Network) {
-        out.warnings.push(format!("{}: the kernel allows sysfs in a user namespace only with a new network namespace; bind /sys instead", super::human_field(field)));
+    if mount.kind == "sysfs" && site.user_namespace() && !site.namespaces.has(NsKind::Network) {
+        out.warnings.push(format!(
+            "{}: the kernel allows sysfs in a user namespace only with a network namespace of it; bind /sys instead",
+            super::human_field(field)
+        ));
     }
     let source = MountSource::Filesystem { fs: mount.kind.clone(), source: mount.source.clone(), parameters };
     let mut op = MountOp::new(destination.clone(), source).with(options);
@@ -299,8 +331,9 @@ fn filesystem(site: &Site, field: &str, mount: &Mount, options: &MountOptions, d
     op.tmpcopyup = options.tmpcopyup;
     op.inherit_mode = tmpfs && !options.data.iter().any(|(key, _)| key == "mode");
     op.file_label = site.label().filter(|_| mount.kind == "mqueue").map(str::to_string);
-    if later && options.readonly() {
+    if later && (op.set | op.rec_set) & attr::RDONLY != 0 {
         op.set &= !attr::RDONLY;
+        op.rec_set &= !attr::RDONLY;
         out.make_readonly_later(field, destination);
     }
     out.push(field, op);

@@ -176,7 +176,8 @@ fn join_user(ns: &Namespaces, host: &Host, time_offsets: bool) -> Entry {
     // With rights of our own the others come first: they need not belong to that user namespace (another container's
     // network, say). Without, only the user namespace gives the right. runc tries first the one, then the other.
     let privileged = host.own_capabilities & (1 << CAP_SYS_ADMIN) != 0;
-    let ordered: Vec<_> = if privileged { others.into_iter().chain(user).collect() } else { user.into_iter().chain(others).collect() };
+    let ordered: Vec<_> =
+        if privileged { others.into_iter().chain(user).collect() } else { user.into_iter().chain(others).collect() };
     let mut steps: Vec<_> = ordered.iter().map(|join| join_step(join)).collect();
     push_unshare(&mut steps, ns, ns.new_flags(), time_offsets);
     let forked = steps.iter().any(|step| step.op == Op::SecondFork);
@@ -255,9 +256,16 @@ pub(super) fn time_offsets(linux: &Linux, ns: &Namespaces) -> Result<Vec<TimeOff
     }
     let offset = |(clock, offset): (&String, &spec::TimeOffset)| {
         if !matches!(clock.as_str(), "monotonic" | "boottime") {
-            return Err(Error::invalid(format!("/linux/timeOffsets/{}", spec::escape_pointer(clock)), "unknown clock: monotonic or boottime"));
+            return Err(Error::invalid(
+                format!("/linux/timeOffsets/{}", spec::escape_pointer(clock)),
+                "unknown clock: monotonic or boottime",
+            ));
         }
         Ok(TimeOffset { clock: clock.clone(), secs: offset.secs, nanosecs: offset.nanosecs })
     };
     linux.time_offsets.iter().map(offset).collect()
 }
+
+#[cfg(test)]
+#[path = "namespaces_tests.rs"]
+mod tests;

@@ -26,19 +26,33 @@ use libc::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
 /// What an option of the table means.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Meaning {
-    Bind { recursive: bool },
+    Bind {
+        recursive: bool,
+    },
     Remount,
     /// A MOUNT_ATTR_* bit, on or off, of this mount or (`recursive`) of all below too.
-    Attr { bit: u64, on: bool, recursive: bool },
-    Atime { rule: Atime, recursive: bool },
+    Attr {
+        bit: u64,
+        on: bool,
+        recursive: bool,
+    },
+    Atime {
+        rule: Atime,
+        recursive: bool,
+    },
     /// A flag of the superblock, by the name that fsconfig(2) knows it by (vfs: fs/fs_context.c).
-    Super { name: &'static str, on: bool },
+    Super {
+        name: &'static str,
+        on: bool,
+    },
     /// What the new mount API does anyway: messages go to the file system context's log, not the kernel's (`silent`).
     Nothing,
     /// Says only that the mount's flags are the default ones.
     Defaults,
     Propagation(u64),
-    IdMap { recursive: bool },
+    IdMap {
+        recursive: bool,
+    },
     TmpCopyUp,
 }
 

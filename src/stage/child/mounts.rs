@@ -15,6 +15,7 @@ const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 
 /// The attributes that a bind's flags replace as a whole (atime is left alone unless named, as in mount(2)).
 const REPLACEABLE: u64 = mount::MOUNT_ATTR_RDONLY | mount::MOUNT_ATTR_NOSUID | mount::MOUNT_ATTR_NODEV | mount::MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW;
+const MOUNT_ATTR_ATIME: u64 = 0x70;
 const MOUNT_ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
 
 impl Child<'_> {
@@ -58,8 +59,12 @@ impl Child<'_> {
             let image = root::open(self.root()?, &m.target, libc::O_RDONLY | libc::O_DIRECTORY, m.strict)?;
             super::copyup::copy(image.as_fd(), tree.as_fd()).map_err(why(b"copying the image's files into the tmpfs"))?;
         }
-        if !matches!(m.source, Source::Tree(_)) {
-            set_attributes(tree.as_fd(), m)?;
+        match m.source {
+            // The parent has set them.
+            Source::Tree(_) => {}
+            // fsmount(2) took them already; a tmpfs that is filled first gets them now.
+            Source::Filesystem { .. } if !m.tmpcopyup => set_attributes_of(tree.as_fd(), 0, 0, false, m.rec_set, m.rec_clear)?,
+            _ => set_attributes(tree.as_fd(), m)?,
         }
         mount::attach(tree.as_fd(), target.as_fd()).map_err(why(b"attaching it to its destination"))?;
         if let Some(label) = &m.file_label {
@@ -81,7 +86,8 @@ impl Child<'_> {
             }
             Source::Filesystem { fs, parameters, .. } => {
                 let mode = if m.inherit_mode { self.mode_of(&m.target, m.strict) } else { None };
-                new_filesystem(fs, parameters, mode).or_else(|fault| match (&m.fallback_bind, fault.errno.0) {
+                let attributes = if m.tmpcopyup { 0 } else { m.set };
+                new_filesystem(fs, parameters, mode, attributes).or_else(|fault| match (&m.fallback_bind, fault.errno.0) {
                     (Some(path), libc::EPERM | libc::EBUSY) => Ok(mount::clone_tree(fs::CWD, path, false)?),
                     _ => Err(fault),
                 })
@@ -227,7 +233,7 @@ fn label_root(mounted: BorrowedFd, label: &CStr) -> Done {
     Ok(fs::set_xattr(dir.as_fd(), c"security.selinux", label.to_bytes()).map_err(why(b"setting its SELinux label"))?)
 }
 
-fn new_filesystem(kind: &CStr, parameters: &[(CString, Option<CString>)], mode: Option<Octal>) -> Result<OwnedFd, Fault> {
+fn new_filesystem(kind: &CStr, parameters: &[(CString, Option<CString>)], mode: Option<Octal>, attributes: u64) -> Result<OwnedFd, Fault> {
     let context = mount::fsopen(kind).map_err(|e| match e {
         Errno(libc::ENODEV) => Fault::new(e, &[b"this kernel has no file system of type ", kind.to_bytes()]),
         e => Fault::from(e),
@@ -237,7 +243,7 @@ fn new_filesystem(kind: &CStr, parameters: &[(CString, Option<CString>)], mode: 
     }
     configure(context.as_fd(), parameters)?;
     mount::fs_create(context.as_fd()).map_err(|e| context_fault(e, context.as_fd(), b"creating it"))?;
-    Ok(mount::fsmount(context.as_fd(), 0)?)
+    Ok(mount::fsmount(context.as_fd(), attributes)?)
 }
 
 fn configure(context: BorrowedFd, parameters: &[(CString, Option<CString>)]) -> Done {
@@ -270,6 +276,8 @@ pub(super) fn set_attributes(tree: BorrowedFd, m: &Mount) -> Done {
 }
 
 fn set_attributes_of(tree: BorrowedFd, set: u64, clear: u64, exact: bool, rec_set: u64, rec_clear: u64) -> Done {
+    // Access times are one setting of several bits: to set it, all of them are cleared (mount_setattr(2)).
+    let clear = if set & MOUNT_ATTR_ATIME != 0 { clear | MOUNT_ATTR_ATIME } else { clear };
     let wide = if exact { (REPLACEABLE & !set) | clear } else { clear };
     if set | wide != 0 {
         let attr = MountAttr { set, clear: wide, ..Default::default() };
@@ -280,6 +288,7 @@ fn set_attributes_of(tree: BorrowedFd, set: u64, clear: u64, exact: bool, rec_se
         .map_err(why(b"setting its flags"))?;
     }
     if rec_set | rec_clear != 0 {
+        let rec_clear = if rec_set & MOUNT_ATTR_ATIME != 0 { rec_clear | MOUNT_ATTR_ATIME } else { rec_clear };
         let attr = MountAttr { set: rec_set, clear: rec_clear, ..Default::default() };
         mount::set_attr(tree, &attr, true).map_err(why(b"setting its flags recursively"))?;
     }
