@@ -3,9 +3,10 @@
 // paths - pivots into it, executes a program and waits. No config, no state, no checks, no capabilities, no seccomp: a
 // runtime can approach this number and not pass it. `-x` is the same for exec.
 //
-//   floor [-c] [-C] [-N] ROOTFS PROGRAM [ARG...]   run; -c makes, joins and removes a cgroup in every hierarchy,
-//                                                  -C adds a cgroup namespace, -N leaves out the network namespace
-//   floor -x PID [-c] PROGRAM [ARG...]             exec; -c joins the cgroups of PID
+//   floor [-c|-p] [-C] [-N] ROOTFS PROGRAM [ARG...]   run; -c makes, joins and removes a cgroup in every hierarchy the cheapest
+//                                                  way, -p by writing to cgroup.procs; -C adds a cgroup namespace, -N leaves
+//                                                  out the network namespace
+//   floor -x PID [-c|-p] PROGRAM [ARG...]          exec; -c and -p join the cgroups of PID
 //   floor -m FILE PROGRAM [ARG...]                 not a floor: run PROGRAM, write its peak resident set (KiB) to FILE
 //
 // start.py compiles it: gcc -O2 -static. ROOTFS needs /proc, /dev and /sys.
@@ -15,6 +16,7 @@
 #include <linux/mount.h>
 #include <linux/sched.h>
 #include <sched.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,8 +31,8 @@
 #define DIE(...) do { fprintf(stderr, "floor: " __VA_ARGS__); fprintf(stderr, ": %s\n", strerror(errno)); _exit(125); } while (0)
 #define MUST(e) do { if ((e) < 0) DIE("%s", #e); } while (0)
 
-static struct hier { char dir[1024], name[256]; int v2, procs; } hiers[32];
-static int nhiers, unified;
+static struct hier { char dir[1024], name[256]; int v2, fd; } hiers[32];
+static int nhiers, unified, by_procs;
 
 static char *slurp(const char *path) {
 	static char buf[4][65536];
@@ -73,9 +75,11 @@ static void find_hierarchies(const char *pid) {
 	}
 }
 
+// A write to cgroup.procs waits for an RCU grace period (it takes cgroup_threadgroup_rwsem); a thread that moves itself, by "0"
+// to the `tasks` of v1, does not, nor does CLONE_INTO_CGROUP.
 static void join(void) {
 	for (int i = 0; i < nhiers; i++)
-		if (hiers[i].procs >= 0) MUST(write(hiers[i].procs, "0", 1));
+		if (by_procs || !hiers[i].v2) MUST(write(hiers[i].fd, "0", 1));
 }
 
 static void copy_cpuset(const char *dir, int parent) { // a new v1 cpuset is empty, and nothing can join it so
@@ -92,11 +96,12 @@ static void copy_cpuset(const char *dir, int parent) { // a new v1 cpuset is emp
 	}
 }
 
-static void open_procs(void) {
+static void open_cgroups(void) {
 	for (int i = 0; i < nhiers; i++) {
 		char p[1100];
-		snprintf(p, sizeof p, "%.1000s/cgroup.procs", hiers[i].dir);
-		MUST(hiers[i].procs = open(p, O_WRONLY | O_CLOEXEC));
+		snprintf(p, sizeof p, "%.1000s/%s", hiers[i].dir, by_procs ? "cgroup.procs" : "tasks");
+		if (by_procs || !hiers[i].v2) MUST(hiers[i].fd = open(p, O_WRONLY | O_CLOEXEC));
+		else MUST(hiers[i].fd = open(hiers[i].dir, O_PATH | O_DIRECTORY | O_CLOEXEC));
 	}
 }
 
@@ -137,7 +142,6 @@ static void container(const char *rootfs, char **argv, int cgroupns) {
 	const unsigned long nxds = MS_NOSUID | MS_NOEXEC | MS_NODEV;
 	const char *mask = NULL;
 
-	join();
 	if (cgroupns && !unified) MUST(unshare(CLONE_NEWCGROUP));
 	MUST(sethostname("floor", 5));
 	MUST(mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL));
@@ -171,6 +175,18 @@ static void container(const char *rootfs, char **argv, int cgroupns) {
 	DIE("exec %s", argv[0]);
 }
 
+static pid_t spawn(uint64_t flags) {
+	struct clone_args args = {.exit_signal = SIGCHLD, .flags = flags};
+	for (int i = 0; i < nhiers; i++)
+		if (hiers[i].v2 && hiers[i].fd > 0 && !by_procs) {
+			args.flags |= CLONE_INTO_CGROUP;
+			args.cgroup = hiers[i].fd;
+		}
+	pid_t pid = syscall(SYS_clone3, &args, sizeof args);
+	MUST(pid);
+	return pid;
+}
+
 static int wait_for(pid_t pid, struct rusage *ru) {
 	int st;
 	MUST(wait4(pid, &st, 0, ru));
@@ -180,8 +196,9 @@ static int wait_for(pid_t pid, struct rusage *ru) {
 int main(int argc, char **argv) {
 	int c, cgroups = 0, cgroupns = 0, net = CLONE_NEWNET, rc;
 	const char *join_pid = NULL, *rss = NULL;
-	while ((c = getopt(argc, argv, "+cCNx:m:")) != -1) {
+	while ((c = getopt(argc, argv, "+cpCNx:m:")) != -1) {
 		if (c == 'c') cgroups = 1;
+		else if (c == 'p') cgroups = by_procs = 1;
 		else if (c == 'C') cgroupns = 1;
 		else if (c == 'N') net = 0;
 		else if (c == 'x') join_pid = optarg;
@@ -205,9 +222,9 @@ int main(int argc, char **argv) {
 	if (join_pid) {
 		int fd = syscall(SYS_pidfd_open, atoi(join_pid), 0);
 		MUST(fd);
-		if (cgroups) { find_hierarchies(join_pid); open_procs(); }
+		if (cgroups) { find_hierarchies(join_pid); open_cgroups(); }
 		MUST(setns(fd, CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP));
-		pid_t pid = fork();
+		pid_t pid = spawn(0);
 		if (pid == 0) {
 			join();
 			execv(argv[0], argv);
@@ -217,8 +234,6 @@ int main(int argc, char **argv) {
 	}
 
 	find_hierarchies("self");
-	struct clone_args args = {.exit_signal = SIGCHLD, .flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | net};
-	for (int i = 0; i < nhiers; i++) hiers[i].procs = -1;
 	if (cgroups) {
 		for (int i = 0; i < nhiers; i++) {
 			char *d = hiers[i].dir;
@@ -227,16 +242,13 @@ int main(int argc, char **argv) {
 			MUST(mkdir(d, 0755));
 			if (strstr(hiers[i].name, "cpuset")) copy_cpuset(d, n);
 		}
-		if (unified) {
-			args.flags |= CLONE_INTO_CGROUP;
-			MUST(c = open(hiers[0].dir, O_PATH | O_DIRECTORY | O_CLOEXEC));
-			args.cgroup = c;
-		} else open_procs();
+		open_cgroups();
 	}
-	if (cgroupns && unified) args.flags |= CLONE_NEWCGROUP;
-	pid_t pid = syscall(SYS_clone3, &args, sizeof args);
-	MUST(pid);
-	if (pid == 0) container(argv[0], argv + 1, cgroupns);
+	pid_t pid = spawn(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | net | (cgroupns && unified ? CLONE_NEWCGROUP : 0));
+	if (pid == 0) {
+		if (cgroups) join();
+		container(argv[0], argv + 1, cgroupns);
+	}
 	rc = wait_for(pid, NULL);
 	if (cgroups)
 		for (int i = 0; i < nhiers; i++) MUST(rmdir(hiers[i].dir));

@@ -6,6 +6,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 REPO = HERE.parent
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE, PR_SET_CHILD_SUBREAPER = 0x20000, 0x1000, 0x4000, 0x40000, 36
+FLOORS = ("floor", []), ("floor+procs", ["-p"]), ("floor+cg", ["-c"])  # no cgroup; joined by cgroup.procs; joined the cheapest way
 HIDE = "/sys/fs/cgroup/unified/cgroup.controllers"
 
 
@@ -299,7 +300,7 @@ def main():
                 print(f"LEFT OUT: {e}")
                 runtimes.remove(r)
         cgns = [] if os.path.isdir("/sys/fs/cgroup/memory") else ["-C"]
-        floors = lambda config: [Floor(n, floor_bin, *f, *cgns, *(["-N"] if config == "nonet" else [])) for n, f in (("floor", []), ("floor+cg", ["-c"]))]
+        floors = lambda config: [Floor(n, floor_bin, *f, *cgns, *(["-N"] if config == "nonet" else [])) for n, f in FLOORS]
         floor_run = lambda f: lambda: [f.path, *f.flags, str(rootfs), "/bin/true"]
         print(describe_host())
         for r in runtimes:
@@ -320,7 +321,7 @@ def main():
                     target = pidfile.read_text().strip()
                     entries.append((r, lambda r=r, name=name: r.argv("exec", name, "/bin/true")))
                 if target:
-                    for f in (Floor("floor", floor_bin), Floor("floor+cg", floor_bin, "-c")):
+                    for f in (Floor(n, floor_bin, *flags) for n, flags in FLOORS):
                         entries.insert(len(entries) - len(runtimes), (f, lambda f=f, pid=target: [f.path, *f.flags, "-x", pid, "/bin/true"]))
                     table(f"exec /bin/true, {config} config: ms of wall and CPU, {a.n} rounds", interleave(spawner, entries, a.n, a.gap), "floor+cg", results)
                 while running:
@@ -352,7 +353,7 @@ def main():
 
         if "jobs" in only:
             config, rates, total = names[0], {}, a.jobs * 6
-            entries = [(f, floor_run(f)) for f in floors(config)[1:]] + [(r, run(r, config)) for r in runtimes]
+            entries = [(f, floor_run(f)) for f in floors(config)[-1:]] + [(r, run(r, config)) for r in runtimes]
             for _ in range(3):
                 for r, command in entries:
                     rates.setdefault(r.name, []).append(total / spawner.batch(r, [command() for _ in range(total)], a.jobs))
@@ -364,7 +365,7 @@ def main():
 
         if "size" in only:
             config = names[-1]
-            print(f"\n{'':12}{'binary KiB':>12}{'peak RSS KiB of run, ' + config:>30}")
+            print(f"\n{'':12}{'binary KiB':>12}  peak RSS KiB of run, {config}")
             for r in runtimes:
                 peaks = []
                 for _ in range(5):
@@ -372,7 +373,7 @@ def main():
                     peaks.append(int((work / "rss").read_text()))
                 size, linkage = binary(r, work)
                 results.setdefault("size", {})[r.name] = {"bytes": size, "rss_kib": max(peaks)}
-                print(f"{r.name:12}{size / 1024:12.0f}{max(peaks):30}   {linkage}")
+                print(f"{r.name:12}{size / 1024:12.0f}{max(peaks):14}   {linkage}")
         print(f"\nload at the end {os.getloadavg()[0]:.2f}")
         if a.json:
             a.json.write_text(json.dumps({"host": describe_host(), "results": results}, indent=1) + "\n")
