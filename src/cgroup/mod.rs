@@ -93,7 +93,8 @@ impl Cgroup {
         self.nodes.iter().flat_map(|n| n.controllers.iter().map(|c| (c.clone(), n.path.clone()))).collect()
     }
 
-    /// The reverse of [`Cgroup::paths`], for a container that exists. One lone "" means v2.
+    /// The reverse of [`Cgroup::paths`], for a container that exists. One lone "" means v2. Rootless, an `exec` may go on
+    /// without the cgroups that are closed to it, whether or not the config named them, as with runc.
     pub fn from_paths(paths: &BTreeMap<String, PathBuf>, rootless: bool) -> Cgroup {
         let mut nodes: Vec<Node> = Vec::new();
         for controller in plan::ordered(paths.keys()) {
@@ -104,7 +105,7 @@ impl Cgroup {
             }
         }
         let version = if nodes.len() == 1 && nodes[0].is_unified() { Version::V2 } else { Version::V1 };
-        Cgroup { version, nodes, rootless, explicit: true }
+        Cgroup { version, nodes, rootless, explicit: false }
     }
 
     /// Does it exist? On v1 told by the devices hierarchy, in which every container is, as runc does.
@@ -168,3 +169,6 @@ impl Cgroup {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ pub enum OomEvent {
     Gone,
 }
 
-/// A source of OOM events; poll [`OomWatch::fd`] for input, then call [`OomWatch::next`].
+/// A source of OOM events; poll [`OomWatch::fd`] for input, then call [`OomWatch::next`] until it gives None.
 #[derive(Debug)]
 pub struct OomWatch {
     version: Version,
@@ -31,6 +31,8 @@ pub struct OomWatch {
     _registered: Option<File>,
     /// v2: how many were killed up to the last event.
     seen: u64,
+    /// v2: the last process was gone at the last event.
+    gone: bool,
 }
 
 impl Cgroup {
@@ -61,7 +63,7 @@ fn watch_v1(dir: &Path) -> Result<OomWatch> {
     let eventfd = sys::cgroup::eventfd().map_err(|e| e.error("eventfd", "watching for OOM kills", ""))?;
     let line = format!("{} {}", eventfd.as_raw_fd(), control.as_raw_fd());
     file::write(dir, "cgroup.event_control", &line).map_err(fail("cgroup.event_control"))?;
-    Ok(OomWatch { version: Version::V1, dir: dir.into(), events: eventfd.into(), _registered: Some(control), seen: 0 })
+    Ok(OomWatch { version: Version::V1, dir: dir.into(), events: eventfd.into(), _registered: Some(control), seen: 0, gone: false })
 }
 
 fn watch_v2(dir: &Path) -> Result<OomWatch> {
@@ -73,7 +75,7 @@ fn watch_v2(dir: &Path) -> Result<OomWatch> {
         sys::cgroup::inotify_watch_changes(inotify.as_fd(), &c_path).map_err(|e: Errno| e.error("inotify_add_watch", "watching", &shown))?;
     }
     let seen = file::read_keyed(dir, "memory.events", "oom_kill").map_err(|e| file::failure(&e, "reading", dir, "memory.events"))?;
-    Ok(OomWatch { version: Version::V2, dir: dir.into(), events: inotify.into(), _registered: None, seen })
+    Ok(OomWatch { version: Version::V2, dir: dir.into(), events: inotify.into(), _registered: None, seen, gone: false })
 }
 
 impl OomWatch {
@@ -83,7 +85,11 @@ impl OomWatch {
     }
 
     /// What has happened since the last call; None if nothing that counts.
+    #[expect(clippy::should_implement_trait, reason = "None is \"not yet\", not the end as an iterator's")]
     pub fn next(&mut self) -> Result<Option<OomEvent>> {
+        if self.gone {
+            return Ok(Some(OomEvent::Gone));
+        }
         let mut buffer = [0; 4096];
         let read = match self.events.read(&mut buffer) {
             Ok(n) => n,
@@ -114,12 +120,11 @@ impl OomWatch {
             Ok(killed.zip(populated))
         };
         match counts() {
-            Ok(Some((killed, _))) if killed > self.seen => {
-                let new = killed - self.seen;
-                self.seen = killed;
-                Ok(Some(OomEvent::Oom(new)))
+            Ok(Some((killed, populated))) => {
+                let new = killed.saturating_sub(std::mem::replace(&mut self.seen, killed));
+                self.gone = populated == 0;
+                Ok(if new > 0 { Some(OomEvent::Oom(new)) } else { self.gone.then_some(OomEvent::Gone) })
             }
-            Ok(Some((_, populated))) => Ok((populated == 0).then_some(OomEvent::Gone)),
             Ok(None) => Ok(Some(OomEvent::Gone)),
             Err((name, e)) => Err(file::failure(&e, "reading", &self.dir, name)),
         }

@@ -6,9 +6,12 @@ use crate::Result;
 use std::io;
 use std::path::Path;
 
+/// Fills in what one controller's directory tells.
+type Reader = fn(&Path, &mut Stats) -> io::Result<()>;
+
 pub fn read(cgroup: &Cgroup) -> Result<Stats> {
     let mut stats = Stats::default();
-    let readers: [(&str, fn(&Path, &mut Stats) -> io::Result<()>); 7] = [
+    let readers: [(&str, Reader); 7] = [
         ("cpu", throttling),
         ("cpuacct", cpu_usage),
         ("cpuset", cpuset),
@@ -127,54 +130,33 @@ fn pids(dir: &Path, stats: &mut Stats) -> io::Result<()> {
     Ok(())
 }
 
-/// Whose counters there are depends on the I/O scheduler. The first set counts that is there: BFQ with its debugging
+/// Whose counters there are depends on the I/O scheduler. The first set that is there counts: BFQ with its debugging
 /// files, BFQ, CFQ, else what the throttling layer counts, over the children if the kernel can.
 fn blkio(dir: &Path, stats: &mut Stats) -> io::Result<()> {
-    let out = &mut stats.blkio;
-    let all = |prefix: &str| -> io::Result<Option<[Vec<BlkioEntry>; 8]>> {
-        let mut tables: [Vec<BlkioEntry>; 8] = Default::default();
-        for (table, name) in tables.iter_mut().zip(["sectors", "io_service_time", "io_wait_time", "io_merged", "io_queued", "time", "io_serviced", "io_service_bytes"]) {
-            match blkio_table(dir, &format!("{prefix}{name}_recursive"))? {
-                Some(entries) => *table = entries,
-                None => return Ok(None),
-            }
-        }
-        Ok(Some(tables))
-    };
-    // BFQ's two are tried between BFQ's eight and CFQ's eight.
-    let bfq = [("blkio.bfq.io_serviced_recursive", "blkio.bfq.io_service_bytes_recursive")];
-    let throttle = [
-        ("blkio.throttle.io_serviced_recursive", "blkio.throttle.io_service_bytes_recursive"),
-        ("blkio.throttle.io_serviced", "blkio.throttle.io_service_bytes"),
+    const ALL: [&str; 8] = ["io_serviced", "io_service_bytes", "sectors", "io_service_time", "io_wait_time", "io_merged", "io_queued", "time"];
+    let sets: [(&str, &[&str], &str); 5] = [
+        ("blkio.bfq.", &ALL, "_recursive"),
+        ("blkio.bfq.", &ALL[..2], "_recursive"),
+        ("blkio.", &ALL, "_recursive"),
+        ("blkio.throttle.", &ALL[..2], "_recursive"),
+        ("blkio.throttle.", &ALL[..2], ""),
     ];
-    let pair = |names: &[(&str, &str)]| -> io::Result<Option<(Vec<BlkioEntry>, Vec<BlkioEntry>)>> {
-        for (serviced, bytes) in names {
-            if let (Some(serviced), Some(bytes)) = (blkio_table(dir, serviced)?, blkio_table(dir, bytes)?) {
-                return Ok(Some((serviced, bytes)));
-            }
-        }
-        Ok(None)
-    };
-    let mut take_all = |tables: [Vec<BlkioEntry>; 8]| {
-        [
-            out.sectors_recursive,
-            out.io_service_time_recursive,
-            out.io_wait_time_recursive,
-            out.io_merged_recursive,
-            out.io_queued_recursive,
-            out.io_time_recursive,
-            out.io_serviced_recursive,
-            out.io_service_bytes_recursive,
-        ] = tables;
-    };
-    if let Some(tables) = all("blkio.bfq.")? {
-        take_all(tables);
-    } else if let Some((serviced, bytes)) = pair(&bfq)? {
-        (out.io_serviced_recursive, out.io_service_bytes_recursive) = (serviced, bytes);
-    } else if let Some(tables) = all("blkio.")? {
-        take_all(tables);
-    } else if let Some((serviced, bytes)) = pair(&throttle)? {
-        (out.io_serviced_recursive, out.io_service_bytes_recursive) = (serviced, bytes);
+    for (prefix, names, suffix) in sets {
+        let tables = names.iter().map(|name| blkio_table(dir, &format!("{prefix}{name}{suffix}"))).collect::<io::Result<Option<Vec<_>>>>()?;
+        let Some(tables) = tables else { continue };
+        let out = &mut stats.blkio;
+        let slots = [
+            &mut out.io_serviced_recursive,
+            &mut out.io_service_bytes_recursive,
+            &mut out.sectors_recursive,
+            &mut out.io_service_time_recursive,
+            &mut out.io_wait_time_recursive,
+            &mut out.io_merged_recursive,
+            &mut out.io_queued_recursive,
+            &mut out.io_time_recursive,
+        ];
+        slots.into_iter().zip(tables).for_each(|(slot, table)| *slot = table);
+        break;
     }
     Ok(())
 }

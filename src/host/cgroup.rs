@@ -144,7 +144,8 @@ fn own_dir_by_inode(mountpoint: &Path, own: &Path) -> Option<PathBuf> {
 fn relative_to(path: &Path, root: &Path) -> PathBuf {
     let (mut from, mut to) = (root.components().peekable(), path.components().peekable());
     while from.peek().is_some() && from.peek() == to.peek() {
-        (from.next(), to.next());
+        from.next();
+        to.next();
     }
     from.map(|_| Component::ParentDir).chain(to).collect()
 }
