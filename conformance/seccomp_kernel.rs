@@ -152,7 +152,9 @@ fn notify_gives_a_listener() {
 #[test]
 fn every_refused_number_is_refused() {
     let compiled = compile(&shipped("default.json"), Arch::NATIVE).unwrap();
+    // uretprobe and uprobe: Linux 6.14 and 6.18 let them pass whatever the filter says.
     let refused: Vec<(u32, u32)> = (0..700)
+        .filter(|nr| !matches!(nr, 335 | 336))
         .filter_map(|nr| {
             let data = Data {
                 nr,

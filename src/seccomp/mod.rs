@@ -18,6 +18,8 @@ pub mod names;
 mod order;
 mod profile;
 mod table;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use crate::{Result, spec};
