@@ -15,5 +15,6 @@ pub mod host; // read-only facts about this machine
 pub mod spec; // config.json → Spec; validate
 pub mod sys; // the only unsafe: system calls
 pub mod error;
+pub mod log; // one line an event, where `--log` says
 
 pub use error::{Error, Kind, Result};

@@ -1,1 +1,74 @@
-//! (being written)
+//! The store of containers, their locks and states, and the lifecycle: one function a verb, on [`Context`].
+
+mod console;
+mod create;
+mod events;
+mod exec;
+mod foreground;
+mod notify;
+mod rdt;
+mod record;
+mod request;
+mod store;
+mod time;
+mod verbs;
+
+pub use request::*;
+
+use crate::cgroup::Cgroup;
+use crate::host::{Host, cgroup::Layout};
+use crate::plan::{self, Plan};
+use crate::spec::{self, Spec};
+use crate::{Error, Result, log, seccomp, stage, sys};
+use record::Record;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+impl Context {
+    /// Without root, cgroups are used where we may and done without where nothing asks for them.
+    fn rootless_cgroups(&self) -> bool {
+        self.rootless.unwrap_or_else(|| sys::process::geteuid() != 0)
+    }
+
+    fn refuse_systemd(&self) -> Result<()> {
+        if !self.systemd_cgroup {
+            return Ok(());
+        }
+        Err(Error::unsupported("using", "--systemd-cgroup", "the systemd cgroup driver, which this build does not have yet")
+            .hint("leave the flag out to manage cgroups directly: native.cgroupdriver=cgroupfs in Docker, SystemdCgroup=false in containerd"))
+    }
+
+    /// `explain`: the plan of a bundle as `create` would make it, without making anything.
+    pub fn explain(&self, bundle: &Path) -> Result<Plan> {
+        let spec = Spec::load(bundle)?;
+        let bundle = bundle.canonicalize().map_err(|e| Error::io(&e, "opening the bundle", bundle.display().to_string()))?;
+        let layout = Layout::detect()?;
+        let cgroup = Cgroup::plan(&layout, &spec.linux.cgroups_path, "ID", self.rootless_cgroups())?;
+        let host = Host::probe(&layout)?;
+        let options = plan::Options { id: "ID".into(), bundle, has_console: true, cgroup_paths: mounted_paths(&host, &cgroup), ..plan::Options::default() };
+        plan::build(&spec, &host, &options)
+    }
+}
+
+/// The container's cgroup in each hierarchy, by the name of its directory below /sys/fs/cgroup; "" for v2.
+fn mounted_paths(host: &Host, cgroup: &Cgroup) -> BTreeMap<String, PathBuf> {
+    let v1 = host.cgroup_v1.iter().filter_map(|mount| Some((mount.name.clone(), cgroup.path(mount.options.first()?)?.to_path_buf())));
+    let v2 = cgroup.path("").map(|path| (String::new(), path.to_path_buf()));
+    v1.chain(v2).collect()
+}
+
+/// The plan of a container that was created: its steps have the same numbers.
+fn plan_again(record: &Record, spec: &Spec) -> Result<Plan> {
+    let host = Host::probe(&Layout::detect()?)?;
+    let cgroup_paths = mounted_paths(&host, &record.cgroup());
+    let options = plan::Options { id: record.id.clone(), bundle: record.bundle.clone(), has_console: true, cgroup_paths, ..plan::Options::default() };
+    plan::build(spec, &host, &options)
+}
+
+/// The compiled filter of `profile`, from the cache in the root directory where it is there.
+fn filter(context: &Context, profile: &spec::Seccomp) -> Result<stage::Filter> {
+    let compiled = stage::filter_cache::load_or_compile(&context.root.join(".seccomp-cache"), profile, seccomp::Arch::NATIVE)?;
+    compiled.warnings.iter().for_each(|w| log::debug(w));
+    let program = compiled.program.iter().map(|i| i.as_word()).collect();
+    Ok(stage::Filter { program, flags: compiled.flags, notify: compiled.notify })
+}

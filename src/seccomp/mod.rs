@@ -75,6 +75,15 @@ pub struct Instruction {
     pub k: u32,
 }
 
+impl Instruction {
+    /// Its eight bytes as the kernel reads them.
+    pub fn as_word(&self) -> u64 {
+        let [c0, c1] = self.code.to_ne_bytes();
+        let [k0, k1, k2, k3] = self.k.to_ne_bytes();
+        u64::from_ne_bytes([c0, c1, self.jt, self.jf, k0, k1, k2, k3])
+    }
+}
+
 /// What seccomp(2) is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compiled {

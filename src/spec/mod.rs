@@ -8,6 +8,7 @@ mod linux;
 mod process;
 mod resources;
 mod seccomp;
+pub mod defaults;
 pub mod validate;
 
 pub use linux::*;

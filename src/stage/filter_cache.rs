@@ -173,7 +173,7 @@ fn read(path: &Path, key: &[u8]) -> Option<Compiled> {
 
 /// Owned by us, and neither the group nor others can write.
 fn is_ours(about: &Metadata) -> bool {
-    about.uid() == crate::sys::effective_uid() && about.mode() & 0o022 == 0
+    about.uid() == crate::sys::process::geteuid() && about.mode() & 0o022 == 0
 }
 
 /// Write the entry beside its place, then rename it there: a reader sees a whole one or none.

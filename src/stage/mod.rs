@@ -1,1 +1,16 @@
-//! (being written)
+//! The plan frozen, the child that applies it, the parent that supervises.
+
+pub mod child;
+pub mod freeze;
+pub mod host_hooks;
+mod idmap;
+mod netdev;
+pub mod parent;
+mod report;
+pub mod filter_cache;
+pub mod root;
+pub mod wire;
+
+pub use freeze::{Filter, Frozen, Supplies, freeze};
+pub use report::sentence;
+pub use parent::{Around, Created, Mapped, Requests, Spawned, Started, spawn};

@@ -1,0 +1,269 @@
+//! The verbs on a container that exists: start, kill, delete, state, list, ps, pause, resume, update, events.
+
+use super::record::Record;
+use super::store::{self, Entry, RESULT_FIFO, START_FIFO};
+use super::{Context, StateReport, Status};
+use crate::spec::{Hook, Resources};
+use crate::stage::{self, host_hooks};
+use crate::sys::fs::{self, CWD};
+use crate::sys::{process, signal};
+use crate::{Error, Kind, Result, cgroup, log};
+use std::ffi::CString;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+fn wrong_state(entry: &Entry, doing: &str, why: impl Into<String>) -> Error {
+    Error::new(Kind::WrongState, doing, entry.record.id.clone(), why)
+}
+
+impl Context {
+    pub fn start(&self, id: &str) -> Result<()> {
+        let entry = self.open(id)?;
+        let lock = entry.lock()?;
+        match entry.status()? {
+            Status::Created => {}
+            Status::Stopped => return Err(wrong_state(&entry, "cannot start a container that has stopped:", "")),
+            Status::Creating => return Err(wrong_state(&entry, "cannot start", "it is still being created")),
+            Status::Running | Status::Paused => return Err(wrong_state(&entry, "cannot start an already running container:", "")),
+        }
+        let notify = super::notify::NotifySocket::of(&entry.dir)?;
+        wake(&entry)?;
+        let state = entry.record.hook_state("running", entry.record.init_process_pid);
+        let spec = entry.spec()?;
+        if let Err(e) = host_hooks::run("poststart", &spec.hooks.poststart, &state) {
+            // runtime.md § Lifecycle 9: stop it and go on with the poststop hooks.
+            drop(lock);
+            self.delete(id, true)?;
+            return Err(e);
+        }
+        drop(lock);
+        if let Some(notify) = notify {
+            notify.forward_until_ready(entry.record.init_process_pid)?;
+        }
+        Ok(())
+    }
+
+    pub fn kill(&self, id: &str, signal: i32, all: bool) -> Result<()> {
+        let entry = self.open(id)?;
+        let status = entry.status()?;
+        if all {
+            // Also for a stopped one: processes may be left where the pid namespace is shared.
+            return entry.record.cgroup().kill_all(signal);
+        }
+        if matches!(status, Status::Stopped | Status::Creating) {
+            return Err(wrong_state(&entry, "container not running:", format!("it is {}", status.as_str())));
+        }
+        let pidfd = entry.pidfd()?;
+        process::pidfd_send_signal(pidfd.as_fd(), signal).map_err(|e| match e.0 {
+            libc::ESRCH => wrong_state(&entry, "container not running:", ""),
+            _ => e.error("pidfd_send_signal", format!("sending signal {signal} to"), id),
+        })?;
+        // A frozen process dies of SIGKILL only once it is thawed (on v1).
+        if status == Status::Paused && signal == libc::SIGKILL {
+            entry.record.cgroup().thaw()?;
+        }
+        // Without a pid namespace of its own the first process's death takes nobody with it.
+        if signal == libc::SIGKILL && !owns_pid_namespace(&entry) {
+            entry.record.cgroup().kill_all(signal)?;
+        }
+        Ok(())
+    }
+
+    pub fn delete(&self, id: &str, force: bool) -> Result<()> {
+        let entry = match self.open(id) {
+            Err(e) if force && e.kind == Kind::NotFound => return Ok(()),
+            Err(e) if force && e.kind != Kind::Usage => return self.remove_damaged(id),
+            other => other?,
+        };
+        let status = entry.status()?;
+        match status {
+            Status::Stopped => {}
+            Status::Created => kill_init(&entry)?,
+            _ if force => kill_init(&entry)?,
+            _ => {
+                return Err(wrong_state(&entry, "cannot delete container", format!("that is not stopped: it is {}", status.as_str()))
+                    .hint("kill it first, or use --force"));
+            }
+        }
+        let _lock = match entry.lock() {
+            // Its maker noticed the death and cleaned up.
+            Err(e) if force && e.kind == Kind::NotFound => return Ok(()),
+            other => other?,
+        };
+        self.remove(&entry)
+    }
+
+    /// Everything that belongs to a stopped container, then the poststop hooks.
+    fn remove(&self, entry: &Entry) -> Result<()> {
+        let cgroup = entry.record.cgroup();
+        // Whoever is left in it belonged to the container (no pid namespace, or joined by exec).
+        if cgroup.is_frozen()? {
+            cgroup.thaw()?;
+        }
+        if !owns_pid_namespace(entry) && cgroup.exists() {
+            cgroup.kill_all(libc::SIGKILL)?;
+        }
+        cgroup.destroy()?;
+        super::rdt::leave(&entry.record);
+        // Read before its file goes.
+        let poststop = entry.spec().map(|spec| spec.hooks.poststop).unwrap_or_default();
+        std::fs::remove_dir_all(&entry.dir).map_err(|e| Error::io(&e, "removing the container's state", entry.dir.display().to_string()))?;
+        run_poststop(&poststop, &entry.record);
+        Ok(())
+    }
+
+    /// `delete --force` of a directory whose state can't be read.
+    fn remove_damaged(&self, id: &str) -> Result<()> {
+        store::check_id(id)?;
+        let dir = self.root.join(id);
+        log::warn(&format!("the state of {id} is damaged; removing {} only", dir.display()));
+        std::fs::remove_dir_all(&dir).map_err(|e| Error::io(&e, "removing", dir.display().to_string()))
+    }
+
+    pub fn state(&self, id: &str) -> Result<StateReport> {
+        let entry = self.open(id)?;
+        Ok(entry.record.report(entry.status()?))
+    }
+
+    /// Containers that can't be read are warned of and left out.
+    pub fn list(&self) -> Result<Vec<StateReport>> {
+        let mut reports = Vec::new();
+        for id in self.ids()? {
+            match self.state(&id) {
+                Ok(report) => reports.push(report),
+                // It was removed while we listed.
+                Err(e) if e.kind == Kind::NotFound => {}
+                Err(e) => log::warn(&format!("leaving out {id}: {e}")),
+            }
+        }
+        Ok(reports)
+    }
+
+    /// Host pids of all processes in the container.
+    pub fn pids(&self, id: &str) -> Result<Vec<i32>> {
+        let entry = self.open(id)?;
+        if entry.status()? == Status::Stopped {
+            return Err(wrong_state(&entry, "container not running:", ""));
+        }
+        entry.record.cgroup().all_pids()
+    }
+
+    pub fn pause(&self, id: &str) -> Result<()> {
+        let entry = self.open(id)?;
+        let _lock = entry.lock()?;
+        match entry.status()? {
+            Status::Running | Status::Created => entry.record.cgroup().freeze(),
+            status => Err(wrong_state(&entry, "container not running or created:", format!("it is {}", status.as_str()))),
+        }
+    }
+
+    pub fn resume(&self, id: &str) -> Result<()> {
+        let entry = self.open(id)?;
+        let _lock = entry.lock()?;
+        // A created container that was paused is told by its cgroup.
+        if entry.status()? != Status::Paused && !(entry.is_alive() && entry.record.cgroup().is_frozen()?) {
+            return Err(wrong_state(&entry, "container not paused:", ""));
+        }
+        entry.record.cgroup().thaw()
+    }
+
+    pub fn update(&self, id: &str, wishes: &Resources, rdt: Option<(String, String)>) -> Result<()> {
+        let mut entry = self.open(id)?;
+        let _lock = entry.lock()?;
+        if entry.status()? == Status::Stopped {
+            return Err(wrong_state(&entry, "cannot update a stopped container:", "container not running"));
+        }
+        let resources = cgroup::merged(&entry.record.resources, wishes);
+        entry.record.cgroup().update(&resources)?;
+        if let Some((l3, bandwidth)) = rdt {
+            super::rdt::update(&entry.record, &l3, &bandwidth)?;
+        }
+        entry.record.resources = resources;
+        entry.record.save(&entry.dir)
+    }
+}
+
+/// Write the byte that the child waits for, and learn how its exec went.
+fn wake(entry: &Entry) -> Result<()> {
+    let open = |name: &str, flags: i32| {
+        let path = entry.dir.join(name);
+        let text = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|e| Error::other("opening", name, e))?;
+        fs::openat(CWD, &text, flags | libc::O_NONBLOCK, 0).map_err(|e| e.error("open", "opening", path.display().to_string()))
+    };
+    let result = open(RESULT_FIFO, libc::O_RDONLY)?;
+    let start = open(START_FIFO, libc::O_WRONLY).map_err(|e| match e.errno() {
+        // Nobody has it open: the child is gone.
+        Some(libc::ENXIO) => wrong_state(entry, "cannot start a container that has stopped:", ""),
+        _ => e,
+    })?;
+    fs::write(start.as_fd(), b"1").map_err(|e| e.error("write", "starting", entry.record.id.clone()))?;
+    remove_fifos(&entry.dir);
+    signal::poll(&[result.as_fd()], -1).map_err(|e| e.error("poll", "waiting for the start of", entry.record.id.clone()))?;
+    match stage::wire::hear_fifo(result.as_fd()) {
+        Ok(None) => Ok(()),
+        Ok(Some(heard)) => Err(entry.explain_failure(heard).within(super::create::START_FAILED)),
+        Err(e) => Err(e.error("read", "waiting for the start of", entry.record.id.clone())),
+    }
+}
+
+fn remove_fifos(dir: &Path) {
+    for name in [START_FIFO, RESULT_FIFO] {
+        if let Err(e) = std::fs::remove_file(dir.join(name)) {
+            log::warn(&format!("removing {name}: {e}"));
+        }
+    }
+}
+
+impl Entry {
+    /// The sentence for a step that failed after `create` had ended: the plan is made again to name it.
+    fn explain_failure(&self, heard: stage::wire::Heard) -> Error {
+        let again = self.spec().and_then(|spec| super::plan_again(&self.record, &spec));
+        match again {
+            Ok(plan) => stage::sentence(&plan, heard.message, &heard.text),
+            Err(_) => Error::kernel("", heard.message.b, "starting the program", heard.text),
+        }
+    }
+}
+
+/// Kill the first process and wait until it is gone: by its pidfd, without polling.
+fn kill_init(entry: &Entry) -> Result<()> {
+    let cgroup = entry.record.cgroup();
+    let pidfd = match entry.pidfd() {
+        Ok(pidfd) => Some(pidfd),
+        // A maker that was killed left no pid; what it started died with it, or is in the cgroup.
+        Err(_) => None,
+    };
+    if let Some(pidfd) = &pidfd {
+        let _ = process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+    }
+    if cgroup.exists() {
+        if cgroup.is_frozen()? {
+            cgroup.thaw()?;
+        }
+        if pidfd.is_none() || !owns_pid_namespace(entry) {
+            cgroup.kill_all(libc::SIGKILL)?;
+        }
+    }
+    if let Some(pidfd) = &pidfd {
+        const PATIENCE_MS: i32 = 10_000;
+        if signal::poll(&[pidfd.as_fd()], PATIENCE_MS) == Ok(0) {
+            return Err(Error::new(Kind::Other, "one or more processes still alive after SIGKILL in", entry.record.id.clone(), "")
+                .hint("a process in uninterruptible sleep (state D) can't be killed until its I/O ends"));
+        }
+    }
+    Ok(())
+}
+
+fn owns_pid_namespace(entry: &Entry) -> bool {
+    entry.spec().is_ok_and(|spec| spec.linux.namespaces.iter().any(|n| n.kind == "pid" && n.path.is_empty()))
+}
+
+/// poststop hooks: a failure is a warning, the others run all the same (runtime.md § Lifecycle 13).
+pub fn run_poststop(hooks: &[Hook], record: &Record) {
+    let state = record.hook_state("stopped", 0);
+    for hook in hooks {
+        if let Err(e) = host_hooks::run("poststop", std::slice::from_ref(hook), &state) {
+            log::warn(&e.to_string());
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The working directory, finding the program, and the exec itself.
+
+use super::{Child, Done, Fault};
+use crate::stage::freeze::Exec;
+use crate::stage::root::{self, Buf, Want};
+use crate::sys::{Errno, fs, process, signal};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// How much of /etc/passwd is read; a longer one is the image's trick (CVE-2026-47262).
+const PASSWD_MOST: usize = 1 << 20;
+
+impl Child<'_> {
+    pub(super) fn chdir(&mut self, path: &CStr, create: bool, denied_ok: bool) -> Done {
+        match fs::chdir(path) {
+            Err(Errno(libc::EACCES)) if denied_ok => return Ok(()),
+            // It was entered as root already; only the check remains.
+            Err(Errno(libc::EACCES)) if self.cwd_entered => {}
+            Err(Errno(libc::ENOENT)) if create => {
+                let relative = path.to_bytes_with_nul();
+                let slashes = relative.iter().take_while(|b| **b == b'/').count();
+                let relative = CStr::from_bytes_with_nul(&relative[slashes..]).map_err(|_| Errno(libc::EINVAL))?;
+                let dir = root::ensure(self.root()?, relative, Want::Directory, false)?;
+                fs::fchdir(dir.as_fd())?;
+            }
+            other => other?,
+        }
+        // A leaked descriptor as working directory would be outside of the root (CVE-2024-21626).
+        if !fs::cwd_is_reachable()? {
+            return Err(Fault::new(Errno(libc::EXDEV), &[b"the working directory is outside of the container's root: possible container breakout"]));
+        }
+        self.cwd_entered = true;
+        Ok(())
+    }
+
+    /// As execvp(3) does it, with the ids that the program will have.
+    pub(super) fn find_program(&mut self, candidates: &[CString], has_slash: bool) -> Done {
+        let mut denied = false;
+        for candidate in candidates {
+            match executable(candidate) {
+                Ok(()) => {
+                    self.program = Some(Buf::from(candidate.to_bytes())?);
+                    return Ok(());
+                }
+                Err(e) if has_slash => return Err(e.into()),
+                Err(Errno(libc::EACCES)) => denied = true,
+                Err(_) => {}
+            }
+        }
+        Err(Errno(if denied { libc::EACCES } else { libc::ENOENT }).into())
+    }
+
+    pub(super) fn exec(&mut self, exec: &Exec) -> Done {
+        if let Some(uid) = exec.home_for_uid {
+            let mut home = Buf::new();
+            if self.find_home(uid, &mut home).is_ok() && !home.as_bytes().is_empty() {
+                exec.envp.fill(&[b"HOME=", home.as_bytes()]);
+            }
+        }
+        let program = self.program.take().ok_or(Errno(libc::ENOENT))?;
+        let path = program.as_cstr()?;
+        signal::default_sigpipe();
+        Err(process::execve(path, &exec.argv, &exec.envp).into())
+    }
+
+    /// The home directory of `uid` in the container's own /etc/passwd.
+    fn find_home(&mut self, uid: u32, home: &mut Buf) -> Result<(), Errno> {
+        let root = fs::openat(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+        let file = root::open(root.as_fd(), c"etc/passwd", libc::O_RDONLY | libc::O_NOCTTY | libc::O_NONBLOCK, false)?;
+        if fs::fstat(file.as_fd())?.st_mode & libc::S_IFMT != libc::S_IFREG {
+            return Err(Errno(libc::EINVAL));
+        }
+        each_line(file.as_fd(), |line| {
+            let mut fields = line.split(|b| *b == b':');
+            let wanted = fields.nth(2).and_then(|f| std::str::from_utf8(f).ok()).and_then(|f| f.parse::<u32>().ok()) == Some(uid);
+            match (wanted, fields.nth(2)) {
+                (true, Some(dir)) => home.push(dir).map(|()| true),
+                _ => Ok(false),
+            }
+        })
+    }
+}
+
+/// A regular file that we may execute.
+fn executable(path: &CStr) -> Result<(), Errno> {
+    let file = fs::openat(fs::CWD, path, libc::O_PATH, 0)?;
+    match fs::fstat(file.as_fd())?.st_mode & libc::S_IFMT {
+        libc::S_IFDIR => Err(Errno(libc::EISDIR)),
+        _ => fs::may_execute(fs::CWD, path),
+    }
+}
+
+/// Call `f` for each line, through a fixed buffer (a longer line is passed over), until it says true.
+fn each_line(file: BorrowedFd, mut f: impl FnMut(&[u8]) -> Result<bool, Errno>) -> Result<(), Errno> {
+    let mut buf = [0u8; 4096];
+    let (mut have, mut total) = (0, 0);
+    while total < PASSWD_MOST {
+        let n = fs::read(file, &mut buf[have..])?;
+        total += n;
+        have += n;
+        let mut start = 0;
+        while let Some(len) = buf[start..have].iter().position(|b| *b == b'\n') {
+            if f(&buf[start..start + len])? {
+                return Ok(());
+            }
+            start += len + 1;
+        }
+        if n == 0 {
+            return f(&buf[start..have]).map(drop);
+        }
+        if start == 0 && have == buf.len() {
+            start = have;
+        }
+        buf.copy_within(start..have, 0);
+        have -= start;
+    }
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! Hooks that run in the container's namespaces: createContainer and startContainer.
+
+use super::{Child, Done, Fault};
+use crate::stage::freeze::FrozenHook;
+use crate::sys::process::Exit;
+use crate::sys::{Errno, fs, process, signal};
+use std::os::fd::AsFd;
+
+impl Child<'_> {
+    pub(super) fn run_hooks(&mut self, hooks: &[FrozenHook]) -> Done {
+        for (number, hook) in hooks.iter().enumerate() {
+            self.run_hook(number, hook)?;
+        }
+        Ok(())
+    }
+
+    fn run_hook(&self, number: usize, hook: &FrozenHook) -> Done {
+        let (input, output) = fs::pipe()?;
+        let Some(child) = process::clone3(0, None)? else {
+            let failed = fs::dup2(input.as_fd(), 0).err().unwrap_or_else(|| {
+                fs::umask(0o022);
+                signal::default_sigpipe();
+                process::execve(&hook.path, &hook.argv, &hook.envp)
+            });
+            process::exit_now(if failed == Errno(libc::ENOENT) { 127 } else { 126 });
+        };
+        drop(input);
+        feed(output.as_fd(), hook);
+        drop(output);
+        let ready = signal::poll(&[child.pidfd.as_fd()], hook.timeout)?;
+        if ready == 0 {
+            let _ = process::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
+        }
+        let exit = process::wait_pidfd(child.pidfd.as_fd(), true)?;
+        let mut digits = [0u8; 12];
+        let name = hook.path.to_bytes();
+        match exit {
+            _ if ready == 0 => Err(Fault::new(Errno(libc::ETIMEDOUT), &[b"hook #", decimal(number as i64, &mut digits), b" ", name, b" ran longer than its timeout"])),
+            Some(Exit::Code(0)) => Ok(()),
+            Some(Exit::Code(code)) => {
+                let mut number_digits = [0u8; 12];
+                let number = decimal(number as i64, &mut number_digits);
+                Err(Fault::new(Errno(0), &[b"hook #", number, b" ", name, b": exit status ", decimal(code.into(), &mut digits)]))
+            }
+            _ => Err(Fault::new(Errno(0), &[b"hook #", decimal(number as i64, &mut digits), b" ", name, b" was killed by a signal"])),
+        }
+    }
+}
+
+/// The state, with our pid in our own pid namespace, as runc has it. A hook that does not read it is free not to.
+fn feed(pipe: std::os::fd::BorrowedFd, hook: &FrozenHook) {
+    let mut digits = [0u8; 12];
+    let pid = decimal(process::getpid().into(), &mut digits);
+    for part in [&hook.before[..], pid, &hook.after[..]] {
+        if fs::write(pipe, part).is_err() {
+            return;
+        }
+    }
+}
+
+/// `n` as text, without an allocation.
+fn decimal(mut n: i64, buf: &mut [u8; 12]) -> &[u8] {
+    let mut at = buf.len();
+    loop {
+        at -= 1;
+        buf[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 || at == 0 {
+            return &buf[at..];
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The child: it walks the frozen plan between clone and exec.
+//!
+//! It neither allocates nor locks. When a step fails it sends the step's number, the errno and a few words; the parent,
+//! which holds the plan, says the sentence.
+
+mod attributes;
+mod console;
+mod copyup;
+mod devices;
+mod exec;
+mod hooks;
+mod identity;
+mod mounts;
+pub use mounts::host_tree;
+mod namespaces;
+
+use super::freeze::{Action, Frozen};
+use crate::cgroup::SelfJoin;
+use super::root::Buf;
+use super::wire::{self, Message, Tag};
+use crate::sys::{self, Errno, fs, process, process::Progress, signal};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// What goes wrong in a step: the kernel's answer, and a few words about where.
+pub struct Fault {
+    errno: Errno,
+    text: [u8; wire::TEXT],
+    len: usize,
+}
+
+pub type Done = Result<(), Fault>;
+
+impl From<Errno> for Fault {
+    fn from(errno: Errno) -> Fault {
+        Fault { errno, text: [0; wire::TEXT], len: 0 }
+    }
+}
+
+impl Fault {
+    /// `parts` joined, cut where the message ends.
+    pub fn new(errno: Errno, parts: &[&[u8]]) -> Fault {
+        let mut fault = Fault::from(errno);
+        for part in parts {
+            let take = part.len().min(fault.text.len() - fault.len);
+            fault.text[fault.len..fault.len + take].copy_from_slice(&part[..take]);
+            fault.len += take;
+        }
+        fault
+    }
+
+    fn text(&self) -> &[u8] {
+        &self.text[..self.len]
+    }
+}
+
+/// Words for an errno: `.map_err(why(b"opening the source"))`.
+fn why(words: &'static [u8]) -> impl Fn(Errno) -> Fault {
+    move |errno| Fault::new(errno, &[words])
+}
+
+/// Descriptors that the child starts with.
+pub struct Lines<'a> {
+    pub wire: BorrowedFd<'a>,
+    /// exec: the container's init.
+    pub init: Option<BorrowedFd<'a>>,
+    /// The open files of the v1 cgroups.
+    pub cgroup: Option<&'a SelfJoin>,
+    /// Shared with the parent: the step that runs.
+    pub progress: &'a Progress,
+    /// create: (start, result), both fifos opened read-write. Without them the wire does both (`run`).
+    pub fifos: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
+}
+
+pub struct Child<'a> {
+    frozen: &'a Frozen,
+    lines: Lines<'a>,
+    /// Trees from the parent; a slot is emptied when its mount is attached.
+    trees: &'a mut [Option<OwnedFd>],
+    step: usize,
+    /// The container's root; the whole file system until PrepareRoot.
+    root: Option<OwnedFd>,
+    /// True once the root is entered: paths may be given to the kernel as they are.
+    entered: bool,
+    /// The old root's mounts are shared with the host: they must be made slaves before they are detached.
+    shared: bool,
+    /// The one tmpfs that masks all directories, after its first use.
+    mask: Option<OwnedFd>,
+    /// What FindProgram found.
+    program: Option<Buf>,
+    /// The working directory was entered, with the rights that we had then.
+    cwd_entered: bool,
+    /// Created was sent: from here on failures go to the one who starts.
+    created: bool,
+}
+
+impl<'a> Child<'a> {
+    pub fn new(frozen: &'a Frozen, lines: Lines<'a>, trees: &'a mut [Option<OwnedFd>]) -> Child<'a> {
+        Child { frozen, lines, trees, step: 0, root: None, entered: false, shared: false, mask: None, program: None, cwd_entered: false, created: false }
+    }
+
+    /// Do all steps; ends in exec or in exit.
+    pub fn apply(mut self) -> ! {
+        let done = self.prelude().and_then(|()| self.walk());
+        if let Err(fault) = done {
+            self.report(Tag::Failed, &fault);
+        }
+        process::exit_now(1)
+    }
+
+    fn prelude(&mut self) -> Done {
+        signal::unblock_all();
+        process::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)?;
+        // Host processes in our namespaces-to-be must not trace us or read our descriptors (CVE-2016-9962).
+        process::prctl(libc::PR_SET_DUMPABLE, 0)?;
+        fs::umask(0);
+        close_on_exec_from(3 + self.frozen.preserve_fds)?;
+        Ok(())
+    }
+
+    fn walk(&mut self) -> Done {
+        let frozen = self.frozen;
+        for (number, action) in frozen.steps.iter().enumerate() {
+            self.step = number;
+            self.lines.progress.set(number);
+            self.act(action)?;
+        }
+        Ok(())
+    }
+
+    fn report(&self, tag: Tag, fault: &Fault) {
+        let message = Message { tag, a: self.step as u32, b: fault.errno.0 };
+        let to = match self.lines.fifos {
+            Some((_, result)) if self.created => result,
+            _ => self.lines.wire,
+        };
+        // Whoever listens may be gone; there is nobody else to tell.
+        let _ = wire::send(to, message, fault.text());
+    }
+
+    fn act(&mut self, action: &Action) -> Done {
+        match action {
+            Action::JoinNamespace { fd, kind } => self.join_namespace(fd.as_fd(), *kind),
+            Action::JoinContainer { flags } => self.join_container(*flags),
+            Action::Unshare { flags } => Ok(process::unshare(*flags)?),
+            Action::SecondFork => self.second_fork(),
+            Action::AwaitIdMaps { ask } => self.await_id_maps(*ask),
+            Action::JoinCgroup => self.join_cgroup(),
+            Action::NewSession => Ok(process::setsid()?),
+            Action::AwaitTimeOffsets => self.ask_parent(Message::new(Tag::TimeOffsets)),
+            Action::SessionKeyring { name, label, add_permissions } => self.session_keyring(name, label.as_deref(), *add_permissions),
+            Action::LoopbackUp => Ok(sys::net::loopback_up()?),
+            Action::PrepareRoot { rootfs, propagation, parent } => self.prepare_root(rootfs, *propagation, *parent),
+            Action::Mount(mount) => self.mount(mount),
+            Action::Device(device) => self.device(device),
+            Action::Symlink { target, path, replace } => self.symlink(target, path, *replace),
+            Action::MakeDirectory { path } => self.make_directory(path),
+            Action::ReopenDevNull => self.reopen_dev_null(),
+            Action::HostHooks => self.ask_parent(Message::new(Tag::HostHooks)),
+            Action::Hooks { hooks } => self.run_hooks(hooks),
+            Action::Console { width, height, bind } => self.console(*width, *height, *bind),
+            Action::EnterRoot(how) => self.enter_root(*how),
+            Action::RootPropagation { propagation } => Ok(sys::mount::propagate(c"/", *propagation)?),
+            Action::RemountReadonly { path } => self.remount_readonly(path),
+            Action::ReadonlyPath { path } => self.readonly_path(path),
+            Action::MaskPath { path } => self.mask_path(path),
+            Action::AwaitStart => self.await_start(),
+            Action::Chdir { path, create, denied_ok } => self.chdir(path, *create, *denied_ok),
+            Action::FindProgram { candidates, has_slash } => self.find_program(candidates, *has_slash),
+            Action::Exec(exec) => self.exec(exec),
+            other => self.set_attribute(other),
+        }
+    }
+
+    /// Send `message` and wait for the parent's Continue.
+    fn ask_parent(&self, message: Message) -> Done {
+        wire::send(self.lines.wire, message, b"")?;
+        Ok(wire::expect(self.lines.wire, Tag::Continue).map(drop)?)
+    }
+
+    /// The root as a descriptor: the container's, or the current one when there is no rootfs of our own (exec).
+    fn root(&mut self) -> Result<BorrowedFd<'_>, Fault> {
+        if self.root.is_none() {
+            self.root = Some(fs::openat(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?);
+        }
+        self.root.as_ref().map(|r| r.as_fd()).ok_or(Fault::from(Errno(libc::EBADF)))
+    }
+
+    /// All is set up: say so and wait until somebody starts us.
+    fn await_start(&mut self) -> Done {
+        // From here on the container lives on its own; until here it dies with the runtime.
+        process::prctl(libc::PR_SET_PDEATHSIG, 0)?;
+        wire::send(self.lines.wire, Message::new(Tag::Created), b"")?;
+        self.created = true;
+        match self.lines.fifos {
+            Some((start, _)) => {
+                let mut byte = [0u8];
+                Ok(fs::read(start, &mut byte).map(drop)?)
+            }
+            None => Ok(wire::expect(self.lines.wire, Tag::Start).map(drop)?),
+        }
+    }
+}
+
+/// CLOSE_RANGE_CLOEXEC is of Linux 5.11; older kernels get none of the caller's descriptors closed by it, so walk.
+fn close_on_exec_from(first: u32) -> Done {
+    const CLOSE_RANGE_CLOEXEC: u32 = 4;
+    Ok(fs::close_range(first, CLOSE_RANGE_CLOEXEC)?)
+}

@@ -1,0 +1,320 @@
+//! The file system: the rootfs, the mounts on it, and entering it. All by descriptor.
+
+use super::{Child, Done, Fault, why};
+use crate::plan::EnterRoot;
+use crate::stage::freeze::{Legacy, Mount, Source};
+use crate::stage::root::{self, Want};
+use crate::sys::mount::{self, MountAttr};
+use crate::sys::{Errno, fs};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A message of a file system is cut here; it fits the wire's text.
+const LONGEST_MESSAGE: usize = 200;
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+
+/// The attributes that a bind's flags replace as a whole (atime is left alone unless named, as in mount(2)).
+const REPLACEABLE: u64 = mount::MOUNT_ATTR_RDONLY | mount::MOUNT_ATTR_NOSUID | mount::MOUNT_ATTR_NODEV | mount::MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW;
+const MOUNT_ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
+
+impl Child<'_> {
+    /// Cut the mount namespace off from the host's propagation, then make the rootfs a mount of its own.
+    pub(super) fn prepare_root(&mut self, rootfs: &CStr, propagation: u64, parent: u64) -> Done {
+        let open = || fs::openat(fs::CWD, rootfs, libc::O_PATH | libc::O_DIRECTORY, 0);
+        if propagation == 0 {
+            self.root = Some(open()?);
+            return Ok(());
+        }
+        mount::propagate(c"/", propagation).map_err(why(b"setting the propagation of /"))?;
+        self.shared = propagation & libc::MS_SHARED != 0;
+        let dir = open()?;
+        if self.shared || propagation & parent == 0 {
+            // pivot_root(2) refuses a root whose parent mount is shared.
+            propagate_parent(dir.as_fd(), parent)?;
+        }
+        let tree = mount::clone_tree(dir.as_fd(), c"", true).map_err(why(b"binding the rootfs"))?;
+        mount::attach(tree.as_fd(), dir.as_fd()).map_err(why(b"binding the rootfs onto itself"))?;
+        self.root = Some(tree);
+        Ok(())
+    }
+
+    pub(super) fn mount(&mut self, m: &Mount) -> Done {
+        match &m.source {
+            Source::Remount { bind, parameters } => return self.remount(m, *bind, parameters),
+            Source::PropagationOnly => {
+                let target = root::open(self.root()?, &m.target, libc::O_PATH, m.strict)?;
+                return propagate(target.as_fd(), m);
+            }
+            Source::Filesystem { fs, legacy: Some(legacy), .. } => return self.mount_legacy(m, fs, legacy),
+            _ => {}
+        }
+        let tree = self.detached(m)?;
+        if m.only_proc && fs::fstatfs(tree.as_fd())?.f_type as i64 != PROC_SUPER_MAGIC {
+            return Err(Fault::new(Errno(libc::EINVAL), &[b"it cannot be mounted because it is inside /proc, and its source is not on a procfs"]));
+        }
+        let want = want_for(tree.as_fd())?;
+        let target = self.target(m, want)?;
+        if m.tmpcopyup {
+            let image = root::open(self.root()?, &m.target, libc::O_RDONLY | libc::O_DIRECTORY, m.strict)?;
+            super::copyup::copy(image.as_fd(), tree.as_fd()).map_err(why(b"copying the image's files into the tmpfs"))?;
+        }
+        if !matches!(m.source, Source::Tree(_)) {
+            set_attributes(tree.as_fd(), m)?;
+        }
+        mount::attach(tree.as_fd(), target.as_fd()).map_err(why(b"attaching it to its destination"))?;
+        if let Some(label) = &m.file_label {
+            label_root(tree.as_fd(), label)?;
+        }
+        propagate(tree.as_fd(), m)?;
+        if m.target.is_empty() {
+            self.root = Some(tree);
+        }
+        Ok(())
+    }
+
+    /// The mount, not yet attached anywhere.
+    fn detached(&mut self, m: &Mount) -> Result<OwnedFd, Fault> {
+        match &m.source {
+            Source::Tree(slot) => self.trees.get_mut(*slot).and_then(Option::take).ok_or(Fault::from(Errno(libc::EBADF))),
+            Source::Bind { path, recursive } => {
+                mount::clone_tree(fs::CWD, path, *recursive).map_err(|e| Fault::new(e, &[b"source ", path.to_bytes()]))
+            }
+            Source::Filesystem { fs, parameters, .. } => {
+                let mode = if m.inherit_mode { self.mode_of(&m.target, m.strict) } else { None };
+                new_filesystem(fs, parameters, mode).or_else(|fault| match (&m.fallback_bind, fault.errno.0) {
+                    (Some(path), libc::EPERM | libc::EBUSY) => Ok(mount::clone_tree(fs::CWD, path, false)?),
+                    _ => Err(fault),
+                })
+            }
+            Source::Remount { .. } | Source::PropagationOnly => Err(Fault::from(Errno(libc::EINVAL))),
+        }
+    }
+
+    /// The mode of the directory that is there already, as an octal string.
+    fn mode_of(&mut self, target: &CStr, strict: bool) -> Option<Octal> {
+        let fd = root::open(self.root().ok()?, target, libc::O_PATH | libc::O_DIRECTORY, strict).ok()?;
+        fs::fstat(fd.as_fd()).ok().map(|stat| Octal::of(stat.st_mode & 0o7777))
+    }
+
+    fn target(&mut self, m: &Mount, want: Want) -> Result<OwnedFd, Fault> {
+        root::ensure(self.root()?, &m.target, want, m.strict).map_err(|e| match e {
+            Errno(libc::ELOOP) if m.strict => Fault::new(e, &[b"destination must be an ordinary directory, but a symlink is part of /", m.target.to_bytes()]),
+            e => Fault::new(e, &[b"destination /", m.target.to_bytes()]),
+        })
+    }
+
+    /// mount(2), for data that fsconfig(2) does not take. The target is named by /proc of the host, which is still ours.
+    fn mount_legacy(&mut self, m: &Mount, fs: &CStr, legacy: &Legacy) -> Done {
+        let target = self.target(m, Want::Directory)?;
+        fs::fchdir(target.as_fd())?;
+        mount::mount(&legacy.source, c".", fs, 0, Some(&legacy.data))?;
+        // The working directory is below the new mount; what is on top of it now is found by its path.
+        let mounted = root::open(self.root()?, &m.target, libc::O_PATH, m.strict)?;
+        set_attributes(mounted.as_fd(), m)?;
+        fs::chdir(c"/")?;
+        propagate(mounted.as_fd(), m)
+    }
+
+    fn remount(&mut self, m: &Mount, bind: bool, parameters: &[(CString, Option<CString>)]) -> Done {
+        let target = root::open(self.root()?, &m.target, libc::O_PATH, m.strict)?;
+        if !bind {
+            let context = mount::fspick(target.as_fd())?;
+            configure(context.as_fd(), parameters)?;
+            mount::fs_reconfigure(context.as_fd()).map_err(|e| context_fault(e, context.as_fd(), b"reconfigure"))?;
+        }
+        set_attributes(target.as_fd(), m)?;
+        propagate(target.as_fd(), m)
+    }
+
+    pub(super) fn enter_root(&mut self, how: EnterRoot) -> Done {
+        fs::fchdir(self.root()?)?;
+        match how {
+            EnterRoot::Pivot => {
+                mount::pivot_to_cwd().map_err(why(b"pivot_root (on a ramfs root, use --no-pivot)"))?;
+                if self.shared {
+                    mount::propagate(c".", libc::MS_SLAVE | libc::MS_REC)?;
+                }
+                mount::unmount(c".", libc::MNT_DETACH).map_err(why(b"detaching the old root"))?;
+            }
+            EnterRoot::MoveMount => {
+                // They would stay reachable below the moved root and let a new mount of theirs show more than it may.
+                for host in [c"/proc", c"/sys"] {
+                    let _ = mount::unmount(host, libc::MNT_DETACH);
+                }
+                mount::move_cwd_over_root().map_err(why(b"moving the rootfs over /"))?;
+                fs::chroot(c".")?;
+            }
+            EnterRoot::Chroot => fs::chroot(c".")?,
+        }
+        fs::chdir(c"/")?;
+        self.entered = true;
+        Ok(())
+    }
+
+    pub(super) fn remount_readonly(&mut self, path: &CStr) -> Done {
+        let target = root::open(self.root()?, path, libc::O_PATH, false)?;
+        let attr = MountAttr { set: mount::MOUNT_ATTR_RDONLY, ..Default::default() };
+        Ok(mount::set_attr(target.as_fd(), &attr, false)?)
+    }
+
+    /// A read-only copy of the tree at `path` over itself; nothing where `path` does not exist.
+    pub(super) fn readonly_path(&mut self, path: &CStr) -> Done {
+        let target = match root::open(self.root()?, path, libc::O_PATH, false) {
+            Err(Errno(libc::ENOENT | libc::ENOTDIR)) => return Ok(()),
+            other => other?,
+        };
+        let tree = mount::clone_tree(target.as_fd(), c"", true)?;
+        let attr = MountAttr { set: mount::MOUNT_ATTR_RDONLY, ..Default::default() };
+        mount::set_attr(tree.as_fd(), &attr, false)?;
+        Ok(mount::attach(tree.as_fd(), target.as_fd())?)
+    }
+
+    /// An empty read-only tmpfs over a directory (one superblock for all), /dev/null over a file.
+    pub(super) fn mask_path(&mut self, path: &CStr) -> Done {
+        let target = match root::open(self.root()?, path, libc::O_PATH, false) {
+            Err(Errno(libc::ENOENT | libc::ENOTDIR)) => return Ok(()),
+            other => other?,
+        };
+        if want_for(target.as_fd())? == Want::File {
+            let null = self.null_device()?;
+            let tree = mount::clone_tree(null.as_fd(), c"", false)?;
+            return Ok(mount::attach(tree.as_fd(), target.as_fd())?);
+        }
+        let tree = match &self.mask {
+            Some(first) => mount::clone_tree(first.as_fd(), c"", false)?,
+            None => empty_tmpfs()?,
+        };
+        mount::attach(tree.as_fd(), target.as_fd())?;
+        self.mask.get_or_insert(tree);
+        Ok(())
+    }
+
+    /// /dev/null of the container, checked to be that device (CVE-2025-31133).
+    pub(super) fn null_device(&mut self) -> Result<OwnedFd, Fault> {
+        let fd = root::open(self.root()?, c"dev/null", libc::O_PATH | libc::O_NOFOLLOW, true).map_err(why(b"opening /dev/null to mask files with"))?;
+        let stat = fs::fstat(fd.as_fd())?;
+        if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != libc::makedev(1, 3) {
+            return Err(Fault::new(Errno(libc::EINVAL), &[b"the container's /dev/null is not the null device"]));
+        }
+        Ok(fd)
+    }
+}
+
+fn want_for(fd: BorrowedFd) -> Result<Want, Fault> {
+    let directory = fs::fstat(fd)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+    Ok(if directory { Want::Directory } else { Want::File })
+}
+
+/// A file mode as a C string of octal digits.
+struct Octal([u8; 6]);
+
+impl Octal {
+    fn of(mode: u32) -> Octal {
+        let mut digits = [0u8; 6];
+        for (i, digit) in digits[..5].iter_mut().enumerate() {
+            *digit = b'0' + (mode >> (3 * (4 - i)) & 7) as u8;
+        }
+        Octal(digits)
+    }
+
+    fn as_cstr(&self) -> Option<&CStr> {
+        CStr::from_bytes_until_nul(&self.0).ok()
+    }
+}
+
+fn label_root(mounted: BorrowedFd, label: &CStr) -> Done {
+    let dir = fs::openat(mounted, c".", libc::O_RDONLY, 0)?;
+    Ok(fs::set_xattr(dir.as_fd(), c"security.selinux", label.to_bytes()).map_err(why(b"setting its SELinux label"))?)
+}
+
+fn new_filesystem(kind: &CStr, parameters: &[(CString, Option<CString>)], mode: Option<Octal>) -> Result<OwnedFd, Fault> {
+    let context = mount::fsopen(kind).map_err(|e| match e {
+        Errno(libc::ENODEV) => Fault::new(e, &[b"this kernel has no file system of type ", kind.to_bytes()]),
+        e => Fault::from(e),
+    })?;
+    if let Some(mode) = &mode {
+        mount::fsconfig(context.as_fd(), c"mode", mode.as_cstr())?;
+    }
+    configure(context.as_fd(), parameters)?;
+    mount::fs_create(context.as_fd()).map_err(|e| context_fault(e, context.as_fd(), b"creating it"))?;
+    Ok(mount::fsmount(context.as_fd(), 0)?)
+}
+
+fn configure(context: BorrowedFd, parameters: &[(CString, Option<CString>)]) -> Done {
+    for (key, value) in parameters {
+        mount::fsconfig(context, key, value.as_deref()).map_err(|e| context_fault(e, context, key.to_bytes()))?;
+    }
+    Ok(())
+}
+
+/// The file system's own words where it has any, else the option that it refused.
+fn context_fault(errno: Errno, context: BorrowedFd, about: &[u8]) -> Fault {
+    let mut buf = [0u8; LONGEST_MESSAGE];
+    match mount::fs_message(context, &mut buf) {
+        [] => Fault::new(errno, &[b"option ", about]),
+        message => Fault::new(errno, &[message]),
+    }
+}
+
+fn empty_tmpfs() -> Result<OwnedFd, Fault> {
+    let context = mount::fsopen(c"tmpfs")?;
+    mount::fsconfig(context.as_fd(), c"nr_blocks", Some(c"1"))?;
+    mount::fsconfig(context.as_fd(), c"nr_inodes", Some(c"1"))?;
+    mount::fs_create(context.as_fd())?;
+    Ok(mount::fsmount(context.as_fd(), mount::MOUNT_ATTR_RDONLY)?)
+}
+
+/// The attributes of the options. Flags that a user namespace has locked on a bind's source stay, as runc has it.
+pub(super) fn set_attributes(tree: BorrowedFd, m: &Mount) -> Done {
+    set_attributes_of(tree, m.set, m.clear, m.exact_flags, m.rec_set, m.rec_clear)
+}
+
+fn set_attributes_of(tree: BorrowedFd, set: u64, clear: u64, exact: bool, rec_set: u64, rec_clear: u64) -> Done {
+    let wide = if exact { (REPLACEABLE & !set) | clear } else { clear };
+    if set | wide != 0 {
+        let attr = MountAttr { set, clear: wide, ..Default::default() };
+        match mount::set_attr(tree, &attr, false) {
+            Err(Errno(libc::EPERM)) if wide != clear => mount::set_attr(tree, &MountAttr { clear, ..attr }, false),
+            other => other,
+        }
+        .map_err(why(b"setting its flags"))?;
+    }
+    if rec_set | rec_clear != 0 {
+        let attr = MountAttr { set: rec_set, clear: rec_clear, ..Default::default() };
+        mount::set_attr(tree, &attr, true).map_err(why(b"setting its flags recursively"))?;
+    }
+    Ok(())
+}
+
+fn propagate(mounted: BorrowedFd, m: &Mount) -> Done {
+    for flags in &m.propagation {
+        let attr = MountAttr { propagation: flags & !libc::MS_REC, ..Default::default() };
+        mount::set_attr(mounted, &attr, flags & libc::MS_REC != 0).map_err(why(b"setting its propagation"))?;
+    }
+    Ok(())
+}
+
+/// Walk up from `dir` to the root of the mount that it is in, and set that mount's propagation.
+fn propagate_parent(dir: BorrowedFd, propagation: u64) -> Done {
+    let mut at = fs::openat(dir, c".", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    while !fs::is_mount_root(at.as_fd())? {
+        at = fs::openat(at.as_fd(), c"..", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    }
+    let attr = MountAttr { propagation, ..Default::default() };
+    Ok(mount::set_attr(at.as_fd(), &attr, false)?)
+}
+
+/// The parent's side of a mount with `from_parent`: a detached tree with its attributes, cut off from the host's peers.
+pub fn host_tree(path: &CStr, recursive: bool, attributes: (u64, u64, bool, u64, u64), userns: Option<(BorrowedFd, bool)>) -> Result<OwnedFd, Errno> {
+    let tree = mount::clone_tree(fs::CWD, path, recursive)?;
+    let (set, clear, exact, rec_set, rec_clear) = attributes;
+    set_attributes_of(tree.as_fd(), set, clear, exact, rec_set, rec_clear).map_err(|f| f.errno)?;
+    let slave = MountAttr { propagation: libc::MS_SLAVE, ..Default::default() };
+    mount::set_attr(tree.as_fd(), &slave, true)?;
+    if let Some((userns, recursive)) = userns {
+        use std::os::fd::AsRawFd;
+        let attr = MountAttr { set: mount::MOUNT_ATTR_IDMAP, userns_fd: userns.as_raw_fd() as u64, ..Default::default() };
+        mount::set_attr(tree.as_fd(), &attr, recursive)?;
+    }
+    Ok(tree)
+}

@@ -1,0 +1,198 @@
+//! How parent and child talk: one SOCK_SEQPACKET pair, a message of 16 bytes, descriptors by SCM_RIGHTS.
+//!
+//! | from   | tag       | carries                        | then                                              |
+//! |--------|-----------|--------------------------------|---------------------------------------------------|
+//! | parent | Mapped    | id maps written; `a` trees, as fds | child goes on as root of its user namespace   |
+//! | parent | Continue  | –                              | answer to HostHooks and Listener                  |
+//! | parent | Start     | –                              | `run`: child execs                                |
+//! | child  | Second    | a pidfd                        | this is the container's init now, the sender ends |
+//! | child  | HostHooks | –                              | parent runs prestart, createRuntime; Continue     |
+//! | child  | IdMaps    | –                              | it has unshared its user namespace; Mapped        |
+//! | child  | TimeOffsets | –                          | parent writes them for the sender; Continue       |
+//! | child  | Console   | the pty's master               | parent hands it on                                |
+//! | child  | Listener  | `a`: its fd number             | parent takes it by pidfd_getfd(2); Continue       |
+//! | child  | Warning   | as Failed                      | parent logs it; the child goes on                 |
+//! | child  | Created   | –                              | all but the exec is done                          |
+//! | child  | Failed    | `a` step, `b` errno, text      | the child has ended                               |
+//!
+//! The end of the stream without Failed means that the exec succeeded (CLOEXEC), or that the child was killed: the
+//! pidfd tells which. Nobody sleeps or polls.
+
+use crate::sys::{self, Errno, fs, socket};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Tag {
+    Mapped = 1,
+    Continue,
+    Start,
+    Second,
+    HostHooks,
+    Console,
+    Listener,
+    Warning,
+    Created,
+    Failed,
+    TimeOffsets,
+    IdMaps,
+}
+
+const TAGS: [Tag; 12] = [
+    Tag::Mapped,
+    Tag::Continue,
+    Tag::Start,
+    Tag::Second,
+    Tag::HostHooks,
+    Tag::Console,
+    Tag::Listener,
+    Tag::Warning,
+    Tag::Created,
+    Tag::Failed,
+    Tag::TimeOffsets,
+    Tag::IdMaps,
+];
+
+/// The fixed part of every message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message {
+    pub tag: Tag,
+    pub a: u32,
+    pub b: i32,
+}
+
+pub const HEADER: usize = 16;
+/// The longest text behind a header.
+pub const TEXT: usize = 240;
+
+impl Message {
+    pub fn new(tag: Tag) -> Message {
+        Message { tag, a: 0, b: 0 }
+    }
+
+    fn encode(self) -> [u8; HEADER] {
+        let mut out = [0; HEADER];
+        out[..4].copy_from_slice(&(self.tag as u32).to_ne_bytes());
+        out[4..8].copy_from_slice(&self.a.to_ne_bytes());
+        out[8..12].copy_from_slice(&self.b.to_ne_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Message> {
+        let word = |i: usize| bytes.get(i..i + 4)?.try_into().ok().map(u32::from_ne_bytes);
+        let number = word(0)?;
+        let tag = *TAGS.iter().find(|t| **t as u32 == number)?;
+        Some(Message { tag, a: word(4)?, b: word(8)? as i32 })
+    }
+}
+
+/// Send without descriptors: a plain write(2), which even a strict seccomp profile allows.
+pub fn send(fd: BorrowedFd, message: Message, text: &[u8]) -> sys::Result<()> {
+    let mut buf = [0u8; HEADER + TEXT];
+    let text = &text[..text.len().min(TEXT)];
+    buf[..HEADER].copy_from_slice(&message.encode());
+    buf[HEADER..HEADER + text.len()].copy_from_slice(text);
+    fs::write(fd, &buf[..HEADER + text.len()]).map(drop)
+}
+
+pub fn send_fds(fd: BorrowedFd, message: Message, fds: &[RawFd]) -> sys::Result<()> {
+    socket::send(fd, &message.encode(), fds)
+}
+
+/// The child's side: wait for `tag`, as a plain read(2). The parent's end closing, or another tag, is EPIPE.
+pub fn expect(fd: BorrowedFd, tag: Tag) -> sys::Result<Message> {
+    let mut buf = [0u8; HEADER];
+    let n = fs::read(fd, &mut buf)?;
+    Message::decode(&buf[..n]).filter(|m| m.tag == tag).ok_or(Errno(libc::EPIPE))
+}
+
+/// The child's side: wait for Mapped and fill `trees` with the descriptors that come in as many messages as it takes.
+pub fn expect_mapped(fd: BorrowedFd, trees: &mut [Option<OwnedFd>]) -> sys::Result<()> {
+    let mut buf = [0u8; HEADER];
+    let mut have = 0;
+    loop {
+        let (n, count) = socket::recv(fd, &mut buf, &mut trees[have..])?;
+        let message = Message::decode(&buf[..n]).filter(|m| m.tag == Tag::Mapped).ok_or(Errno(libc::EPIPE))?;
+        have += count;
+        if have >= message.a as usize {
+            return Ok(());
+        }
+    }
+}
+
+/// The parent's side: Mapped with all of `trees`.
+pub fn send_mapped(fd: BorrowedFd, trees: &[OwnedFd]) -> sys::Result<()> {
+    let message = Message { tag: Tag::Mapped, a: trees.len() as u32, b: 0 };
+    let raw: Vec<RawFd> = trees.iter().map(|t| t.as_raw_fd()).collect();
+    if raw.is_empty() {
+        return send(fd, message, b"");
+    }
+    raw.chunks(socket::MAX_FDS).try_for_each(|chunk| send_fds(fd, message, chunk))
+}
+
+/// What the parent hears.
+#[derive(Debug)]
+pub struct Heard {
+    pub message: Message,
+    pub text: String,
+    pub fd: Option<OwnedFd>,
+}
+
+/// The parent's side: the next message, None at the end of the stream.
+pub fn hear(fd: BorrowedFd) -> sys::Result<Option<Heard>> {
+    let mut buf = [0u8; HEADER + TEXT];
+    let mut fds = [None];
+    let n = match socket::recv(fd, &mut buf, &mut fds) {
+        Err(Errno(libc::ECONNRESET)) => 0,
+        other => other?.0,
+    };
+    Ok(decode_heard(&buf[..n], fds[0].take()))
+}
+
+/// The same from the `result` fifo, where messages come without boundaries but never more than one.
+pub fn hear_fifo(fd: BorrowedFd) -> sys::Result<Option<Heard>> {
+    let mut buf = [0u8; HEADER + TEXT];
+    let n = fs::read(fd, &mut buf)?;
+    Ok(decode_heard(&buf[..n], None))
+}
+
+fn decode_heard(bytes: &[u8], fd: Option<OwnedFd>) -> Option<Heard> {
+    let message = Message::decode(bytes)?;
+    Some(Heard { message, text: String::from_utf8_lossy(&bytes[HEADER..]).into_owned(), fd })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_message_arrives_as_it_was_sent() {
+        let (here, there) = socket::seqpacket_pair().unwrap();
+        send(here.as_fd(), Message { tag: Tag::Failed, a: 7, b: 22 }, b"size").unwrap();
+        let heard = hear(there.as_fd()).unwrap().unwrap();
+        assert_eq!(heard.message, Message { tag: Tag::Failed, a: 7, b: 22 });
+        assert_eq!(heard.text, "size");
+        drop(here);
+        assert!(hear(there.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn more_trees_than_one_message_takes_all_arrive() {
+        let (here, there) = socket::seqpacket_pair().unwrap();
+        let trees: Vec<OwnedFd> = (0..300).map(|_| here.try_clone().unwrap()).collect();
+        send_mapped(here.as_fd(), &trees).unwrap();
+        let mut got: Vec<Option<OwnedFd>> = (0..300).map(|_| None).collect();
+        expect_mapped(there.as_fd(), &mut got).unwrap();
+        assert!(got.iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn a_wrong_tag_or_a_closed_end_is_a_broken_pipe() {
+        let (here, there) = socket::seqpacket_pair().unwrap();
+        send(here.as_fd(), Message::new(Tag::Continue), b"").unwrap();
+        assert_eq!(expect(there.as_fd(), Tag::Start), Err(Errno(libc::EPIPE)));
+        drop(here);
+        assert_eq!(expect(there.as_fd(), Tag::Start), Err(Errno(libc::EPIPE)));
+    }
+}

@@ -1,0 +1,243 @@
+//! Files by descriptor: openat2(2) (Linux 5.6) below a root, and the *at calls.
+
+use super::{Errno, Result, check, retry};
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// The kernel's `AT_FDCWD` as a descriptor to hand to the *at calls.
+pub const CWD: BorrowedFd<'static> =
+    // SAFETY: AT_FDCWD is no descriptor that could be closed; borrow_raw forbids only -1.
+    unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) };
+
+/// openat2(2)'s RESOLVE_* bits.
+pub mod resolve {
+    pub const NO_XDEV: u64 = 0x01;
+    pub const NO_MAGICLINKS: u64 = 0x02;
+    pub const NO_SYMLINKS: u64 = 0x04;
+    pub const BENEATH: u64 = 0x08;
+    pub const IN_ROOT: u64 = 0x10;
+}
+
+#[repr(C)]
+struct OpenHow {
+    flags: u64,
+    mode: u64,
+    resolve: u64,
+}
+
+/// openat2(2); O_CLOEXEC is always added. EAGAIN (a rename raced with us) is tried again.
+pub fn openat2(dir: BorrowedFd, path: &CStr, flags: i32, mode: u32, resolve: u64) -> Result<OwnedFd> {
+    let how = OpenHow { flags: (flags | libc::O_CLOEXEC) as u64, mode: mode.into(), resolve };
+    loop {
+        // SAFETY: `path` and `how` are valid for the call, the size given is the struct's.
+        let ret = unsafe { libc::syscall(libc::SYS_openat2, dir.as_raw_fd(), path.as_ptr(), &how, size_of::<OpenHow>()) };
+        match check(ret) {
+            Err(Errno(libc::EAGAIN | libc::EINTR)) => continue,
+            Err(e) => return Err(e),
+            // SAFETY: a new descriptor that nobody else owns.
+            Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
+        }
+    }
+}
+
+/// openat(2) with O_CLOEXEC.
+pub fn openat(dir: BorrowedFd, path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd> {
+    retry(|| {
+        // SAFETY: `path` is a valid C string.
+        let fd = check(unsafe { libc::openat(dir.as_raw_fd(), path.as_ptr(), flags | libc::O_CLOEXEC, mode) })?;
+        // SAFETY: a new descriptor that nobody else owns.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    })
+}
+
+pub fn mkdirat(dir: BorrowedFd, path: &CStr, mode: u32) -> Result<()> {
+    // SAFETY: `path` is a valid C string.
+    check(unsafe { libc::mkdirat(dir.as_raw_fd(), path.as_ptr(), mode) }).map(drop)
+}
+
+/// mknodat(2); `mode` holds the type too.
+pub fn mknodat(dir: BorrowedFd, path: &CStr, mode: u32, major: u32, minor: u32) -> Result<()> {
+    // SAFETY: `path` is a valid C string.
+    check(unsafe { libc::mknodat(dir.as_raw_fd(), path.as_ptr(), mode, libc::makedev(major, minor)) }).map(drop)
+}
+
+pub fn symlinkat(target: &CStr, dir: BorrowedFd, path: &CStr) -> Result<()> {
+    // SAFETY: both are valid C strings.
+    check(unsafe { libc::symlinkat(target.as_ptr(), dir.as_raw_fd(), path.as_ptr()) }).map(drop)
+}
+
+/// readlinkat(2) into `buf`; the part that was filled.
+pub fn readlinkat<'b>(dir: BorrowedFd, path: &CStr, buf: &'b mut [u8]) -> Result<&'b [u8]> {
+    // SAFETY: `buf` is writable for its length.
+    let n = check(unsafe { libc::readlinkat(dir.as_raw_fd(), path.as_ptr(), buf.as_mut_ptr().cast(), buf.len()) })?;
+    Ok(&buf[..n as usize])
+}
+
+/// unlinkat(2); `flags` may be AT_REMOVEDIR.
+pub fn unlinkat(dir: BorrowedFd, path: &CStr, flags: i32) -> Result<()> {
+    // SAFETY: `path` is a valid C string.
+    check(unsafe { libc::unlinkat(dir.as_raw_fd(), path.as_ptr(), flags) }).map(drop)
+}
+
+pub fn mkfifoat(dir: BorrowedFd, path: &CStr, mode: u32) -> Result<()> {
+    // SAFETY: `path` is a valid C string.
+    check(unsafe { libc::mkfifoat(dir.as_raw_fd(), path.as_ptr(), mode) }).map(drop)
+}
+
+pub fn fstat(fd: BorrowedFd) -> Result<libc::stat> {
+    let mut stat = MaybeUninit::uninit();
+    // SAFETY: fstat fills the whole struct when it succeeds.
+    unsafe {
+        check(libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()))?;
+        Ok(stat.assume_init())
+    }
+}
+
+/// fstatat(2) with AT_SYMLINK_NOFOLLOW.
+pub fn lstatat(dir: BorrowedFd, path: &CStr) -> Result<libc::stat> {
+    let mut stat = MaybeUninit::uninit();
+    // SAFETY: fstatat fills the whole struct when it succeeds.
+    unsafe {
+        check(libc::fstatat(dir.as_raw_fd(), path.as_ptr(), stat.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW))?;
+        Ok(stat.assume_init())
+    }
+}
+
+pub fn fstatfs(fd: BorrowedFd) -> Result<libc::statfs> {
+    let mut buf = MaybeUninit::uninit();
+    // SAFETY: fstatfs fills the whole struct when it succeeds.
+    unsafe {
+        check(libc::fstatfs(fd.as_raw_fd(), buf.as_mut_ptr()))?;
+        Ok(buf.assume_init())
+    }
+}
+
+/// Is `fd` the root of the mount that it is in (statx(2), Linux 5.8)?
+pub fn is_mount_root(fd: BorrowedFd) -> Result<bool> {
+    let mut buf = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: statx fills the struct, which is valid when zeroed too.
+    unsafe {
+        check(libc::statx(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, 0, buf.as_mut_ptr()))?;
+        Ok(buf.assume_init().stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0)
+    }
+}
+
+/// faccessat2(2) (Linux 5.8) with the effective ids: may we execute it?
+pub fn may_execute(dir: BorrowedFd, path: &CStr) -> Result<()> {
+    // SAFETY: `path` is a valid C string.
+    check(unsafe { libc::syscall(libc::SYS_faccessat2, dir.as_raw_fd(), path.as_ptr(), libc::X_OK, libc::AT_EACCESS) }).map(drop)
+}
+
+pub fn fchdir(fd: BorrowedFd) -> Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::fchdir(fd.as_raw_fd()) }).map(drop)
+}
+
+pub fn chdir(path: &CStr) -> Result<()> {
+    // SAFETY: `path` is a valid C string.
+    check(unsafe { libc::chdir(path.as_ptr()) }).map(drop)
+}
+
+pub fn chroot(path: &CStr) -> Result<()> {
+    // SAFETY: `path` is a valid C string.
+    check(unsafe { libc::chroot(path.as_ptr()) }).map(drop)
+}
+
+/// The raw getcwd(2), which tells "(unreachable)" where libc's would search: is the working directory below the root?
+pub fn cwd_is_reachable() -> Result<bool> {
+    let mut buf = [0u8; libc::PATH_MAX as usize];
+    // SAFETY: `buf` is writable for its length.
+    check(unsafe { libc::syscall(libc::SYS_getcwd, buf.as_mut_ptr(), buf.len()) })?;
+    Ok(buf[0] == b'/')
+}
+
+pub fn fchown(fd: BorrowedFd, uid: u32, gid: u32) -> Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::fchown(fd.as_raw_fd(), uid, gid) }).map(drop)
+}
+
+/// fchownat(2) without following a symlink.
+pub fn lchownat(dir: BorrowedFd, path: &CStr, uid: u32, gid: u32) -> Result<()> {
+    // SAFETY: `path` is a valid C string.
+    check(unsafe { libc::fchownat(dir.as_raw_fd(), path.as_ptr(), uid, gid, libc::AT_SYMLINK_NOFOLLOW) }).map(drop)
+}
+
+pub fn fchmod(fd: BorrowedFd, mode: u32) -> Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::fchmod(fd.as_raw_fd(), mode) }).map(drop)
+}
+
+/// umask(2); the previous one.
+pub fn umask(mask: u32) -> u32 {
+    // SAFETY: always succeeds.
+    unsafe { libc::umask(mask) }
+}
+
+/// close_range(2) (Linux 5.9) from `first` on; `flags` may be CLOSE_RANGE_CLOEXEC (5.11).
+pub fn close_range(first: u32, flags: u32) -> Result<()> {
+    // SAFETY: the callers either only set CLOEXEC or own no descriptor from `first` on.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) }).map(drop)
+}
+
+pub fn read(fd: BorrowedFd, buf: &mut [u8]) -> Result<usize> {
+    // SAFETY: `buf` is writable for its length.
+    retry(|| check(unsafe { libc::read(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) })).map(|n| n as usize)
+}
+
+pub fn write(fd: BorrowedFd, buf: &[u8]) -> Result<usize> {
+    // SAFETY: `buf` is readable for its length.
+    retry(|| check(unsafe { libc::write(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len()) })).map(|n| n as usize)
+}
+
+/// dup2(2): `to` becomes a copy of `from`, without CLOEXEC.
+pub fn dup2(from: BorrowedFd, to: RawFd) -> Result<()> {
+    // SAFETY: the callers name stdio descriptors, which nothing in the program owns.
+    retry(|| check(unsafe { libc::dup2(from.as_raw_fd(), to) })).map(drop)
+}
+
+/// A pipe, CLOEXEC: (read end, write end).
+pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [0; 2];
+    // SAFETY: `fds` has room for two; both are new and ours.
+    unsafe {
+        check(libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC))?;
+        Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])))
+    }
+}
+
+/// flock(2), exclusive. `wait` false: EWOULDBLOCK where somebody else holds it.
+pub fn flock(fd: BorrowedFd, wait: bool) -> Result<()> {
+    let how = libc::LOCK_EX | if wait { 0 } else { libc::LOCK_NB };
+    // SAFETY: no memory is involved.
+    retry(|| check(unsafe { libc::flock(fd.as_raw_fd(), how) })).map(drop)
+}
+
+/// getdents64(2) into `buf`; how many bytes were filled, 0 at the end.
+pub fn getdents(fd: BorrowedFd, buf: &mut [u8]) -> Result<usize> {
+    // SAFETY: `buf` is writable for its length.
+    check(unsafe { libc::syscall(libc::SYS_getdents64, fd.as_raw_fd(), buf.as_mut_ptr(), buf.len()) }).map(|n| n as usize)
+}
+
+/// Set or clear FD_CLOEXEC.
+pub fn set_cloexec(fd: BorrowedFd, on: bool) -> Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, if on { libc::FD_CLOEXEC } else { 0 }) }).map(drop)
+}
+
+/// Our stdin, stdout and stderr.
+pub const STDIO: [BorrowedFd<'static>; 3] =
+    // SAFETY: never closed by us; a caller that closed them gets EBADF from the calls.
+    unsafe { [BorrowedFd::borrow_raw(0), BorrowedFd::borrow_raw(1), BorrowedFd::borrow_raw(2)] };
+
+/// An anonymous file in memory (memfd_create(2)), CLOEXEC.
+pub fn memfd(name: &CStr) -> Result<OwnedFd> {
+    // SAFETY: `name` is a valid C string; the result is a new descriptor of ours.
+    unsafe { Ok(OwnedFd::from_raw_fd(check(libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC))?)) }
+}
+
+/// fsetxattr(2).
+pub fn set_xattr(fd: BorrowedFd, name: &CStr, value: &[u8]) -> Result<()> {
+    // SAFETY: `name` is a valid C string, `value` readable for its length.
+    check(unsafe { libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) }).map(drop)
+}

@@ -1,0 +1,71 @@
+//! Signals by descriptor, and poll(2).
+
+use super::{Result, check, retry};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+fn full_set() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigfillset fills the whole set.
+    unsafe {
+        libc::sigfillset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+/// Block every signal and receive them by a descriptor (signalfd(2)), CLOEXEC and non-blocking.
+pub fn signal_fd() -> Result<OwnedFd> {
+    let set = full_set();
+    // SAFETY: `set` is valid; the result is a new descriptor of ours.
+    unsafe {
+        check(libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()))?;
+        Ok(OwnedFd::from_raw_fd(check(libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?))
+    }
+}
+
+/// The next pending signal of a [`signal_fd`], None when there is none.
+pub fn next_signal(fd: BorrowedFd) -> Option<i32> {
+    let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
+    let size = size_of::<libc::signalfd_siginfo>();
+    // SAFETY: the kernel writes whole structs; the length read is checked before use.
+    unsafe {
+        let n = libc::read(fd.as_raw_fd(), info.as_mut_ptr().cast(), size);
+        (n == size as isize).then(|| info.assume_init().ssi_signo as i32)
+    }
+}
+
+/// Block no signal.
+pub fn unblock_all() {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset fills the set.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// Rust's start-up ignores SIGPIPE; the program that we exec starts with its default action.
+pub fn default_sigpipe() {
+    // SAFETY: SIG_DFL is a valid disposition.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}
+
+/// poll(2) for readability (or hang-up); `timeout` in ms, -1 for ever. Bit n of the result: `fds[n]` is ready.
+pub fn poll(fds: &[BorrowedFd], timeout: i32) -> Result<u32> {
+    const MOST: usize = 8;
+    let mut polled = [libc::pollfd { fd: -1, events: 0, revents: 0 }; MOST];
+    for (slot, fd) in polled.iter_mut().zip(fds) {
+        *slot = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    }
+    // SAFETY: `polled` has at least that many entries.
+    retry(|| check(unsafe { libc::poll(polled.as_mut_ptr(), fds.len().min(MOST) as u64, timeout) }))?;
+    Ok(polled.iter().enumerate().filter(|(_, p)| p.revents != 0).fold(0, |bits, (n, _)| bits | 1 << n))
+}
+
+/// kill(2).
+pub fn kill(pid: i32, signal: i32) -> Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::kill(pid, signal) }).map(drop)
+}
