@@ -77,7 +77,12 @@ fn mobys_profile_with_other_capabilities() {
     let more = [
         vec!["CAP_SYS_ADMIN"],
         vec!["CAP_SYS_PTRACE", "CAP_SYS_TIME", "CAP_SYSLOG", "CAP_BPF"],
-        vec!["CAP_SYS_ADMIN", "CAP_SYS_NICE", "CAP_SYS_BOOT", "CAP_PERFMON"],
+        vec![
+            "CAP_SYS_ADMIN",
+            "CAP_SYS_NICE",
+            "CAP_SYS_BOOT",
+            "CAP_PERFMON",
+        ],
         vec![],
     ];
     for (n, caps) in more.iter().enumerate() {
@@ -172,8 +177,14 @@ fn contradictions_are_refused() {
     };
     let (kill, trap) = ("SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP");
     for (first, second) in [
-        (rule(kill, &[(0, 5, 0, "SCMP_CMP_EQ")]), rule(trap, &[(0, 5, 0, "SCMP_CMP_EQ")])),
-        (rule(kill, &[(0, 5, 0, "SCMP_CMP_LT")]), rule(trap, &[(0, 5, 0, "SCMP_CMP_LT")])),
+        (
+            rule(kill, &[(0, 5, 0, "SCMP_CMP_EQ")]),
+            rule(trap, &[(0, 5, 0, "SCMP_CMP_EQ")]),
+        ),
+        (
+            rule(kill, &[(0, 5, 0, "SCMP_CMP_LT")]),
+            rule(trap, &[(0, 5, 0, "SCMP_CMP_LT")]),
+        ),
         (
             rule(kill, &[(0, 5, 0, "SCMP_CMP_EQ"), (1, 1, 0, "SCMP_CMP_EQ")]),
             rule(trap, &[(0, 5, 0, "SCMP_CMP_EQ")]),

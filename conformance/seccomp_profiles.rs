@@ -58,7 +58,14 @@ fn default_in_short() {
         for name in ["read", "execve", "chroot", "statx", "futex", "ptrace"] {
             assert_eq!(ask(name, 0), ALLOW, "{name} on {arch:?}");
         }
-        for name in ["mount", "bpf", "unshare", "setns", "keyctl", "open_by_handle_at"] {
+        for name in [
+            "mount",
+            "bpf",
+            "unshare",
+            "setns",
+            "keyctl",
+            "open_by_handle_at",
+        ] {
             assert_eq!(ask(name, 0), EPERM, "{name} on {arch:?}");
         }
         assert_eq!(ask("clone3", 0), ENOSYS);
@@ -85,7 +92,11 @@ fn strict_is_stricter() {
                 continue;
             };
             let arch = native.audit();
-            let data = Data { nr, arch, args: [1, 0, 0, 0, 0, 0] };
+            let data = Data {
+                nr,
+                arch,
+                args: [1, 0, 0, 0, 0, 0],
+            };
             let allows = |program| interp::run(program, &data) == Ok(ALLOW);
             match (allows(&strict), allows(&default)) {
                 (true, false) => panic!("{} on {native:?}", row.name),
@@ -94,6 +105,9 @@ fn strict_is_stricter() {
                 _ => {}
             }
         }
-        assert!(fewer > 150 && more > 60, "{fewer} allowed, {more} more by default");
+        assert!(
+            fewer > 150 && more > 60,
+            "{fewer} allowed, {more} more by default"
+        );
     }
 }

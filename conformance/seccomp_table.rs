@@ -59,7 +59,9 @@ fn every_number_agrees_with_libseccomp() {
 
 #[test]
 fn libseccomp_knows_no_name_that_we_do_not() {
-    let numbers = (0..1200).chain(0x4000_0000..0x4000_0400).chain(0xf_0000..0xf_0010);
+    let numbers = (0..1200)
+        .chain(0x4000_0000..0x4000_0400)
+        .chain(0xf_0000..0xf_0010);
     for number in numbers {
         for (ours, theirs) in ARCHES {
             let Ok(name) = ScmpSyscall::from(number).get_name_by_arch(theirs) else {
@@ -77,7 +79,8 @@ fn libseccomp_knows_no_name_that_we_do_not() {
 #[test]
 #[ignore = "a generator: needs SYSCALLS_CSV"]
 fn generate() {
-    let path = std::env::var("SYSCALLS_CSV").expect("SYSCALLS_CSV names libseccomp's src/syscalls.csv");
+    let path =
+        std::env::var("SYSCALLS_CSV").expect("SYSCALLS_CSV names libseccomp's src/syscalls.csv");
     let text = std::fs::read_to_string(path).unwrap();
     let mut lines = text.lines();
     let header: Vec<&str> = lines.next().unwrap().split(',').collect();
@@ -103,7 +106,11 @@ fn generate() {
             Some(n @ -299..=-101) => -n,
             _ => 0,
         };
-        out += &format!("    row(\"{}\", [{}], {multiplexed}),\n", row[0], numbers.join(", "));
+        out += &format!(
+            "    row(\"{}\", [{}], {multiplexed}),\n",
+            row[0],
+            numbers.join(", ")
+        );
     }
     out += "];\n";
     let target = concat!(env!("CARGO_MANIFEST_DIR"), "/src/seccomp/table.rs");

@@ -1,4 +1,4 @@
-//! What the seccomp tests share: libseccomp driven as runc drives it, runc's ENOSYS rule, moby's profile, samples.
+//! What the seccomp tests share: libseccomp driven as runc drives it, runc's ENOSYS rule, what a profile's words mean.
 
 #![allow(dead_code)]
 
@@ -8,26 +8,11 @@ use dhow::spec::{Seccomp, Syscall, SyscallArg};
 use libseccomp::*;
 use std::collections::BTreeSet;
 
-/// SplitMix64: the same numbers on each run.
-pub struct Random(pub u64);
+mod moby;
+mod random;
 
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
-}
+pub use moby::*;
+pub use random::*;
 
 pub fn json(profile: &Seccomp) -> String {
     serde_json::to_string(profile).unwrap()
@@ -206,13 +191,13 @@ pub fn is_known(name: &str) -> bool {
     };
     [Arch::X86, Arch::X86_64, Arch::X32, Arch::Arm, Arch::Aarch64]
         .into_iter()
-        .all(|arch| {
-            match ScmpSyscall::from_name_by_arch(name, scmp_arch(arch_name(arch))) {
+        .all(
+            |arch| match ScmpSyscall::from_name_by_arch(name, scmp_arch(arch_name(arch))) {
                 Ok(n) if n.as_raw_syscall() >= 0 => true,
                 Ok(_) => row.number(arch).is_none() || row.multiplexed().is_some(),
                 Err(_) => false,
-            }
-        })
+            },
+        )
 }
 
 pub fn arch_name(arch: Arch) -> &'static str {
@@ -225,7 +210,7 @@ pub fn arch_name(arch: Arch) -> &'static str {
     }
 }
 
-fn family(native: Arch) -> &'static [Arch] {
+pub fn family(native: Arch) -> &'static [Arch] {
     match native {
         Arch::Aarch64 => &[Arch::Aarch64, Arch::Arm],
         _ => &[Arch::X86_64, Arch::X86, Arch::X32],
@@ -247,7 +232,11 @@ pub fn for_family(profile: &Seccomp, native: Arch) -> Seccomp {
 
 /// x86_64 unless the profile is about Arm.
 pub fn native_of(profile: &Seccomp) -> Arch {
-    match profile.architectures.iter().any(|a| a == "SCMP_ARCH_AARCH64") {
+    match profile
+        .architectures
+        .iter()
+        .any(|a| a == "SCMP_ARCH_AARCH64")
+    {
         true => Arch::Aarch64,
         false => Arch::X86_64,
     }
@@ -361,7 +350,10 @@ fn compared(profile: &Seccomp, arch: Arch) -> Vec<(u32, [Vec<u64>; 6])> {
             if call.args.is_empty() && through.is_none() {
                 continue;
             }
-            let numbers = row.number(arch).into_iter().chain(through.map(|t| t.through));
+            let numbers = row
+                .number(arch)
+                .into_iter()
+                .chain(through.map(|t| t.through));
             for number in numbers {
                 let values = out
                     .entry(number)
@@ -379,204 +371,6 @@ fn compared(profile: &Seccomp, arch: Arch) -> Vec<(u32, [Vec<u64>; 6])> {
         }
     }
     out.into_iter().collect()
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Each call has one action; only what libseccomp compiles rightly.
-    OneAction,
-    /// Each rule has its own action; only what libseccomp compiles rightly.
-    Rivals,
-    /// Each call has one action; anything the spec can say.
-    Words,
-}
-
-const ACTIONS: [&str; 8] = [
-    "SCMP_ACT_KILL",
-    "SCMP_ACT_KILL_PROCESS",
-    "SCMP_ACT_TRAP",
-    "SCMP_ACT_ERRNO",
-    "SCMP_ACT_TRACE",
-    "SCMP_ACT_ALLOW",
-    "SCMP_ACT_LOG",
-    "SCMP_ACT_NOTIFY",
-];
-
-const OPS: [&str; 7] = [
-    "SCMP_CMP_NE",
-    "SCMP_CMP_LT",
-    "SCMP_CMP_LE",
-    "SCMP_CMP_EQ",
-    "SCMP_CMP_GE",
-    "SCMP_CMP_GT",
-    "SCMP_CMP_MASKED_EQ",
-];
-
-fn random_value(random: &mut Random) -> u64 {
-    match random.below(8) {
-        0..=3 => random.below(8),
-        4 => 0xffff_ffff,
-        5 => (random.below(3) << 32) | random.below(4),
-        6 => 1 << random.below(64),
-        _ => random.next(),
-    }
-}
-
-fn random_args(random: &mut Random, most: u64, mode: Mode, alone: bool) -> Vec<SyscallArg> {
-    // Rivals keep to what libseccomp orders as it means to: high words of 0 if there are several rules.
-    let bits = if alone || mode != Mode::Rivals { u64::MAX } else { 0xffff_ffff };
-    let count = random.below(most + 1);
-    let mut args: Vec<SyscallArg> = Vec::new();
-    for _ in 0..count {
-        let index = random.below(3) as u32 * 2 % 5;
-        let again = args.iter().any(|a| a.index == index);
-        if again && random.below(4) != 0 {
-            continue;
-        }
-        args.push(SyscallArg {
-            index,
-            value: random_value(random) & bits,
-            value_two: random_value(random) & bits,
-            op: random.pick(&OPS).into(),
-        });
-    }
-    // libseccomp shares the branches behind a 64-bit NE, LT, LE, GE or GT, so that a second rule which goes on there
-    // gets into the first one, or makes its tree a circle on which it runs for ever. Such conditions come last here.
-    let last = args.iter().map(|a| a.index).max();
-    let only_equal = mode == Mode::Rivals && !alone && random.below(2) == 0;
-    if mode == Mode::Rivals && !alone && !only_equal {
-        args.truncate(1);
-        args.iter_mut().for_each(|a| a.index = 1);
-    } else if mode != Mode::Words {
-        let early = args.iter_mut().filter(|a| only_equal || Some(a.index) != last);
-        for arg in early.filter(|a| a.op != "SCMP_CMP_MASKED_EQ") {
-            arg.op = "SCMP_CMP_EQ".into();
-        }
-    }
-    args
-}
-
-pub fn random_profile(random: &mut Random, mode: Mode) -> Seccomp {
-    let architectures: &[&str] = random.pick(&[
-        &[] as &[&str],
-        &["SCMP_ARCH_X86_64"],
-        &["SCMP_ARCH_X86"],
-        &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
-        &["SCMP_ARCH_X32"],
-        &["SCMP_ARCH_AARCH64"],
-        &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
-    ]);
-    let mut pool: Vec<&str> = names::all()
-        .iter()
-        .map(|r| r.name)
-        .filter(|n| *n != "write" && is_known(n))
-        .collect();
-    let most = if random.below(4) == 0 { 120 } else { 12 };
-    let calls = 1 + random.below(most);
-    let mut syscalls = Vec::new();
-    for _ in 0..calls {
-        let name = random.pick(&pool).to_string();
-        pool.retain(|n| *n != name || mode == Mode::Words);
-        let mut chosen = (random.pick(&ACTIONS), random.below(40) as u32);
-        let rules = 1 + random.below(4);
-        for _ in 0..rules {
-            if mode == Mode::Rivals {
-                chosen = (random.pick(&ACTIONS), random.below(40) as u32);
-            }
-            let takes_errno = matches!(chosen.0, "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE");
-            let mut args = random_args(random, 3, mode, rules == 1);
-            if mode == Mode::Rivals {
-                // libseccomp may take one half of a rule that runc splits, and refuse the other.
-                args.sort_by_key(|a| a.index);
-                args.dedup_by_key(|a| a.index);
-            }
-            syscalls.push(Syscall {
-                names: vec![name.clone()],
-                action: chosen.0.into(),
-                errno_ret: takes_errno.then_some(chosen.1),
-                args,
-            });
-        }
-    }
-    // Two draws of one name must not quarrel where each name is to have one action.
-    if mode != Mode::Rivals {
-        let mut seen: std::collections::BTreeMap<String, (String, Option<u32>)> =
-            Default::default();
-        for call in &mut syscalls {
-            let first = seen
-                .entry(call.names[0].clone())
-                .or_insert((call.action.clone(), call.errno_ret));
-            (call.action, call.errno_ret) = first.clone();
-        }
-    }
-    let default = random.pick(&ACTIONS[..7]);
-    let takes_errno = matches!(default, "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE");
-    Seccomp {
-        default_action: default.into(),
-        default_errno_ret: (takes_errno && random.below(2) == 0).then_some(38),
-        architectures: architectures.iter().map(|a| a.to_string()).collect(),
-        listener_path: "/run/listener".into(),
-        syscalls,
-        ..Seccomp::default()
-    }
-}
-
-/// moby's profile in its own format, if its repository is there.
-pub struct Moby(serde_json::Value);
-
-pub fn moby_profile() -> Option<Moby> {
-    let path = std::env::var("MOBY_PROFILE")
-        .unwrap_or_else(|_| "/tmp/src/profiles/seccomp/default.json".into());
-    let text = std::fs::read(path).ok()?;
-    Some(Moby(serde_json::from_slice(&text).unwrap()))
-}
-
-/// Docker's default capabilities.
-pub const DOCKER_CAPS: [&str; 14] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-];
-
-impl Moby {
-    /// What dockerd would write into config.json, on a kernel of today, for Docker's capabilities and `more`.
-    pub fn resolve(&self, native: Arch, more: &[&str]) -> Seccomp {
-        let native_go = if native == Arch::Aarch64 { "arm64" } else { "amd64" };
-        let strings = |v: &serde_json::Value| -> Vec<String> {
-            serde_json::from_value(v.clone()).unwrap_or_default()
-        };
-        let has = |cap: &String| DOCKER_CAPS.contains(&&**cap) || more.contains(&&**cap);
-        let applies = |rule: &serde_json::Value| {
-            let (inc, exc) = (&rule["includes"], &rule["excludes"]);
-            let arches = strings(&inc["arches"]);
-            let included = (arches.is_empty() || arches.iter().any(|a| a == native_go))
-                && strings(&inc["caps"]).iter().all(has);
-            let excluded = strings(&exc["arches"]).iter().any(|a| a == native_go)
-                || strings(&exc["caps"]).iter().any(has)
-                || !exc["minKernel"].is_null();
-            included && !excluded
-        };
-        let rules = self.0["syscalls"].as_array().unwrap();
-        let mut value = self.0.clone();
-        value["syscalls"] = rules.iter().filter(|r| applies(r)).cloned().collect();
-        let mut profile: Seccomp = serde_json::from_value(value).unwrap();
-        profile.architectures = family(native)
-            .iter()
-            .map(|a| arch_name(*a).to_string())
-            .collect();
-        profile
-    }
 }
 
 /// Whether `data` is a call of an architecture that the profile covers.

@@ -128,7 +128,9 @@ fn encode(key: &[u8], compiled: &Compiled) -> Vec<u8> {
 fn decode(entry: &[u8], key: &[u8]) -> Option<Compiled> {
     let (header, rest) = entry.strip_prefix(key)?.split_first_chunk::<12>()?;
     let (program, end) = rest.split_last_chunk::<4>()?;
-    let field = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let field = |at: usize| {
+        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
     let count = field(8) as usize;
     let whole = program.len() == 8 * count && u32::from_le_bytes(*end) as usize == key.len();
     if !whole || count == 0 || count > MAX_INSTRUCTIONS {
@@ -220,7 +222,10 @@ fn make_room(cache_dir: &Path) -> std::io::Result<()> {
     }
     files.sort();
     let too_many = files.len() + 1 - MOST_ENTRIES;
-    files.iter().take(too_many).try_for_each(|(_, path)| fs::remove_file(path))
+    files
+        .iter()
+        .take(too_many)
+        .try_for_each(|(_, path)| fs::remove_file(path))
 }
 
 #[cfg(test)]
@@ -233,7 +238,8 @@ mod tests {
 
     impl Scratch {
         fn new(name: &str) -> Scratch {
-            let path = std::env::temp_dir().join(format!("dhow-cache-{}-{name}", std::process::id()));
+            let path =
+                std::env::temp_dir().join(format!("dhow-cache-{}-{name}", std::process::id()));
             let _ = fs::remove_dir_all(&path);
             Scratch(path)
         }
@@ -335,7 +341,10 @@ mod tests {
     #[test]
     fn no_directory_is_no_error() {
         let compiled = load_or_compile(Path::new("/proc/no/such"), &profile(1), Arch::X86_64);
-        assert_eq!(compiled.unwrap(), seccomp::compile(&profile(1), Arch::X86_64).unwrap());
+        assert_eq!(
+            compiled.unwrap(),
+            seccomp::compile(&profile(1), Arch::X86_64).unwrap()
+        );
     }
 
     #[test]
