@@ -107,9 +107,7 @@ fn random_profiles_with_one_action_a_call() {
         differ = (differ.0 + more.0, differ.1 + more.1);
     }
     eprintln!("libseccomp contradicts the profile for {differ:?} samples");
-    // socketcall(2) and ipc(2) stand for many names at once, so the words of the profile can't judge; one profile has
-    // `recv` always trapped, and libseccomp's socketcall of recv fall to the default.
-    assert!(differ.1 < 50, "socketcall and ipc: {differ:?}");
+    assert!(differ.0 < 200 && differ.1 == 0, "{differ:?}");
 }
 
 /// Rules about one system call differ in action, so that which wins can be seen.
@@ -123,9 +121,7 @@ fn random_profiles_with_rivals() {
         differ = (differ.0 + more.0, differ.1 + more.1);
     }
     eprintln!("libseccomp contradicts the profile for {differ:?} samples");
-    // socketcall(2) and ipc(2) stand for many names at once, so the words of the profile can't judge; one profile has
-    // `recv` always trapped, and libseccomp's socketcall of recv fall to the default.
-    assert!(differ.1 < 50, "socketcall and ipc: {differ:?}");
+    assert!(differ.0 < 200 && differ.1 == 0, "{differ:?}");
 }
 
 /// Anything the spec can say, against the words of the profile itself: the action if any of the call's rules matches.
