@@ -12,24 +12,43 @@ use support::*;
 
 /// Compare the programs for `profile` on `native` and the architectures it lists.
 fn compare(profile: &Seccomp, native: Arch, seed: u64) {
+    assert_eq!(differences(profile, native, seed, false), (0, 0));
+}
+
+/// How many samples libseccomp decides otherwise than we do, and how many on x86's socketcall(2) and ipc(2).
+/// With `forgive`, a difference is only counted if the profile's own words are on our side, that is, if our answer is
+/// the action of a rule that matches and libseccomp's is not; without, it panics. Of several rules with < or > about
+/// one argument, libseccomp lets any win for a value above 32 bits (it compares with the first rule's bound for ever),
+/// so that our answer need only be one of theirs.
+fn differences(profile: &Seccomp, native: Arch, seed: u64, forgive: bool) -> (usize, usize) {
     let theirs = libseccomp_program(profile);
     let ours = compile(profile, native).unwrap_or_else(|e| panic!("{e}\n{}", json(profile)));
     assert!(ours.program.len() <= 4096);
     let stub = EnosysStub::new(profile, native);
     let mut random = Random(seed);
+    let mut differ = (0, 0);
     for data in samples(profile, native, &mut random) {
         let expected = match stub.takes(&data) {
             true => 0x5_0000 | libc::ENOSYS as u32,
             false => interp::run(&theirs, &data).unwrap(),
         };
         let got = interp::run(&ours.program, &data).unwrap();
-        assert_eq!(
-            got,
-            expected,
-            "got {got:#x}, expected {expected:#x}: {data:x?}\nseed {seed}\n{}",
-            json(profile)
-        );
+        if got == expected {
+            continue;
+        }
+        let through = data.arch == Arch::X86.audit() && matches!(data.nr, 102 | 117);
+        let high_words = data.args.iter().any(|a| a >> 32 != 0);
+        let allowed = |action| said(profile, &data).contains(&action);
+        if forgive && through {
+            differ.1 += 1;
+        } else if forgive && allowed(got) && (!allowed(expected) || high_words) {
+            differ.0 += 1;
+        } else {
+            let rules = json(&about(profile, &data));
+            panic!("got {got:#x}, expected {expected:#x}: {data:x?}\nseed {seed}\n{rules}");
+        }
     }
+    differ
 }
 
 fn shipped(name: &str) -> Seccomp {
@@ -58,7 +77,12 @@ fn mobys_profile_with_other_capabilities() {
     let more = [
         vec!["CAP_SYS_ADMIN"],
         vec!["CAP_SYS_PTRACE", "CAP_SYS_TIME", "CAP_SYSLOG", "CAP_BPF"],
-        vec!["CAP_SYS_ADMIN", "CAP_SYS_NICE", "CAP_SYS_BOOT", "CAP_PERFMON"],
+        vec![
+            "CAP_SYS_ADMIN",
+            "CAP_SYS_NICE",
+            "CAP_SYS_BOOT",
+            "CAP_PERFMON",
+        ],
         vec![],
     ];
     for (n, caps) in more.iter().enumerate() {
@@ -70,22 +94,63 @@ fn mobys_profile_with_other_capabilities() {
 }
 
 /// Each system call has one action, however many rules.
+///
+/// libseccomp 2.5.4 miscompiles some mixtures of 64-bit conditions: `LT 0xffffffff` together with
+/// `LT 0x6e00000000000000` does not match 0xffffffff. Where we differ, the profile's words must be on our side.
 #[test]
 fn random_profiles_with_one_action_a_call() {
-    for seed in 0..400 {
+    let mut differ = (0, 0);
+    for seed in 0..200 {
         let mut random = Random(seed * 7919 + 11);
         let profile = random_profile(&mut random, Mode::OneAction);
-        compare(&profile, native_of(&profile), seed);
+        let more = differences(&profile, native_of(&profile), seed, true);
+        differ = (differ.0 + more.0, differ.1 + more.1);
     }
+    eprintln!("libseccomp contradicts the profile for {differ:?} samples");
+    assert!(differ.0 < 200 && differ.1 == 0, "{differ:?}");
 }
 
 /// Rules about one system call differ in action, so that which wins can be seen.
 #[test]
 fn random_profiles_with_rivals() {
-    for seed in 0..400 {
+    let mut differ = (0, 0);
+    for seed in 0..200 {
         let mut random = Random(seed * 104_729 + 5);
         let profile = accepted_by_libseccomp(random_profile(&mut random, Mode::Rivals));
-        compare(&profile, native_of(&profile), seed);
+        let more = differences(&profile, native_of(&profile), seed, true);
+        differ = (differ.0 + more.0, differ.1 + more.1);
+    }
+    eprintln!("libseccomp contradicts the profile for {differ:?} samples");
+    assert!(differ.0 < 200 && differ.1 == 0, "{differ:?}");
+}
+
+/// Anything the spec can say, against the words of the profile itself: the action if any of the call's rules matches.
+#[test]
+fn random_profiles_mean_what_they_say() {
+    for seed in 0..200 {
+        let mut random = Random(seed * 15_485_863 + 3);
+        let profile = random_profile(&mut random, Mode::Words);
+        let native = native_of(&profile);
+        let program = compile(&profile, native).unwrap().program;
+        let stub = EnosysStub::new(&profile, native);
+        for data in samples(&profile, native, &mut random) {
+            // socketcall(2) and ipc(2) stand for many names at once; libseccomp is the oracle for them.
+            let through = data.arch == Arch::X86.audit() && matches!(data.nr, 102 | 117);
+            if through || !is_of(&profile, native, &data) {
+                continue;
+            }
+            let expected = match stub.takes(&data) {
+                true => 0x5_0000 | libc::ENOSYS as u32,
+                false => said(&profile, &data)[0],
+            };
+            let got = interp::run(&program, &data).unwrap();
+            assert_eq!(
+                got,
+                expected,
+                "got {got:#x}, expected {expected:#x}: {data:x?}\nseed {seed}\n{}",
+                json(&about(&profile, &data))
+            );
+        }
     }
 }
 
@@ -108,8 +173,14 @@ fn contradictions_are_refused() {
     };
     let (kill, trap) = ("SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP");
     for (first, second) in [
-        (rule(kill, &[(0, 5, 0, "SCMP_CMP_EQ")]), rule(trap, &[(0, 5, 0, "SCMP_CMP_EQ")])),
-        (rule(kill, &[(0, 5, 0, "SCMP_CMP_LT")]), rule(trap, &[(0, 5, 0, "SCMP_CMP_LT")])),
+        (
+            rule(kill, &[(0, 5, 0, "SCMP_CMP_EQ")]),
+            rule(trap, &[(0, 5, 0, "SCMP_CMP_EQ")]),
+        ),
+        (
+            rule(kill, &[(0, 5, 0, "SCMP_CMP_LT")]),
+            rule(trap, &[(0, 5, 0, "SCMP_CMP_LT")]),
+        ),
         (
             rule(kill, &[(0, 5, 0, "SCMP_CMP_EQ"), (1, 1, 0, "SCMP_CMP_EQ")]),
             rule(trap, &[(0, 5, 0, "SCMP_CMP_EQ")]),

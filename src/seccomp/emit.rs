@@ -166,12 +166,9 @@ impl Assembler {
     /// If all conditions hold, the rule's action; else go to `next`.
     fn rule(&mut self, rule: &Rule, wide: bool, next: Label) -> Label {
         let action = self.ret(rule.action);
-        rule.conditions
-            .iter()
-            .rev()
-            .fold(action, |yes, condition| {
-                self.condition(condition, wide, yes, next)
-            })
+        rule.conditions.iter().rev().fold(action, |yes, condition| {
+            self.condition(condition, wide, yes, next)
+        })
     }
 
     fn condition(&mut self, c: &Condition, wide: bool, yes: Label, no: Label) -> Label {

@@ -18,6 +18,8 @@ pub mod names;
 mod order;
 mod profile;
 mod table;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use crate::{Result, spec};
@@ -110,8 +112,8 @@ pub fn is_enabled(profile: &spec::Seccomp) -> bool {
 
 /// Compile `profile` for a kernel whose architecture is `native` ([`Arch::X86_64`] or [`Arch::Aarch64`]).
 pub fn compile(profile: &spec::Seccomp, native: Arch) -> Result<Compiled> {
-    let mut checked = profile::check(profile, native)?;
-    let sections = decision::sections(&mut checked, native)?;
+    let checked = profile::check(profile, native)?;
+    let sections = decision::sections(&checked, native)?;
     Ok(Compiled {
         program: emit::program(&sections)?,
         flags: checked.flags,

@@ -1,9 +1,7 @@
 //! A profile's words → numbers. Every fault carries its JSON pointer; what runc refuses, we refuse.
 
 use super::names;
-use super::{
-    Arch, FILTER_FLAG_LOG, FILTER_FLAG_SPEC_ALLOW, FILTER_FLAG_WAIT_KILLABLE_RECV,
-};
+use super::{Arch, FILTER_FLAG_LOG, FILTER_FLAG_SPEC_ALLOW, FILTER_FLAG_WAIT_KILLABLE_RECV};
 use crate::{Error, Result, spec};
 
 /// `SECCOMP_RET_*` (linux/seccomp.h): what a filter returns, the low 16 bits being data.
@@ -53,22 +51,27 @@ pub const OPERATORS: [(&str, Op); 7] = [
 
 /// The architectures of runtime-spec 1.3. `None`: of another family than dhow runs on, so no system call that this
 /// kernel can receive is of it.
-pub const ARCHITECTURES: [(&str, Option<Arch>); 18] = [
+pub const ARCHITECTURES: [(&str, Option<Arch>); 23] = [
     ("SCMP_ARCH_AARCH64", Some(Arch::Aarch64)),
     ("SCMP_ARCH_ARM", Some(Arch::Arm)),
     ("SCMP_ARCH_LOONGARCH64", None),
+    ("SCMP_ARCH_M68K", None),
     ("SCMP_ARCH_MIPS", None),
     ("SCMP_ARCH_MIPS64", None),
     ("SCMP_ARCH_MIPS64N32", None),
     ("SCMP_ARCH_MIPSEL", None),
     ("SCMP_ARCH_MIPSEL64", None),
     ("SCMP_ARCH_MIPSEL64N32", None),
+    ("SCMP_ARCH_PARISC", None),
+    ("SCMP_ARCH_PARISC64", None),
     ("SCMP_ARCH_PPC", None),
     ("SCMP_ARCH_PPC64", None),
     ("SCMP_ARCH_PPC64LE", None),
     ("SCMP_ARCH_RISCV64", None),
     ("SCMP_ARCH_S390", None),
     ("SCMP_ARCH_S390X", None),
+    ("SCMP_ARCH_SH", None),
+    ("SCMP_ARCH_SHEB", None),
     ("SCMP_ARCH_X32", Some(Arch::X32)),
     ("SCMP_ARCH_X86", Some(Arch::X86)),
     ("SCMP_ARCH_X86_64", Some(Arch::X86_64)),
@@ -277,7 +280,10 @@ fn block(
         || format!("{}/errnoRet", pointer()),
     )?;
     if call.names.is_empty() {
-        warnings.push(format!("{}: names is empty, the rule has no effect", pointer()));
+        warnings.push(format!(
+            "{}: names is empty, the rule has no effect",
+            pointer()
+        ));
     }
     let mut rows = Vec::with_capacity(call.names.len());
     for (n, name) in call.names.iter().enumerate() {

@@ -83,7 +83,11 @@ mod tests {
             let node = build(&ranges);
             for number in 0..count * count + 5 {
                 let expected = ranges.iter().rev().find(|(start, _)| *start <= number);
-                assert_eq!(find(&node, number), expected.unwrap().1, "{number} of {count}");
+                assert_eq!(
+                    find(&node, number),
+                    expected.unwrap().1,
+                    "{number} of {count}"
+                );
             }
         }
     }
