@@ -33,7 +33,8 @@ fn devices(cx: &mut Checker) {
     for (i, device) in devices.iter().enumerate() {
         let at = format_args!("/linux/devices/{i}");
         if device.path.is_empty() {
-            cx.fault(format_args!("{at}/path"), "is empty", "the device's full path in the container");
+            // As runc has it: an entry for the cgroup alone, from the time before device rules.
+            cx.warn(format_args!("{at}/path"), "is empty; no node is made", "the device's full path in the container");
         } else if !device.path.starts_with('/') {
             cx.warn(format_args!("{at}/path"), format_args!("{:?} is relative; taken from /", device.path), "a full path");
         }
@@ -162,7 +163,8 @@ fn intel_rdt(cx: &mut Checker, rdt: &IntelRdt) {
     if !l3.is_empty() && (!l3.starts_with("L3:") || l3.contains('\n')) {
         cx.warn(format_args!("{AT}/l3CacheSchema"), format_args!("{l3:?}"), "one line that starts with \"L3:\"");
     }
-    if !rdt.schemata.is_empty() && !(l3.is_empty() && mb.is_empty()) {
+    let by_kind = !l3.is_empty() || !mb.is_empty();
+    if by_kind && !rdt.schemata.is_empty() {
         cx.note(format_args!("{AT}/schemata"), "is written last, over l3CacheSchema and memBwSchema", "schemata alone");
     }
     for (field, set) in [("enableCMT", rdt.enable_cmt), ("enableMBM", rdt.enable_mbm)] {

@@ -3,7 +3,7 @@
 //! [`validate`] judges a text: broken JSON, then every wrong type, missing or unknown property ([`shape`], against
 //! the table of the whole spec in [`table`]), then what the values mean. [`check`] is that last part alone, over a
 //! parsed [`Spec`]: `create` calls it, so it allocates only where it finds something, and it refuses nothing that
-//! runc accepts unless a MUST of the spec says so (docs/adr names these).
+//! runc 1.5 accepts unless a MUST or a REQUIRED of the spec says so.
 //!
 //! Whatever needs the machine to judge (does the path exist, is SELinux on) is not judged here.
 

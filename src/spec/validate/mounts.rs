@@ -123,7 +123,10 @@ fn options(cx: &mut Checker, at: impl Display, mount: &Mount) {
         if bind {
             cx.fault(at, format_args!("{option:?} is for a filesystem, and a bind mount makes none"), "options of mount(8) that are not the filesystem's")
                 .did_you_mean(near_option(option));
-        } else if let Some(near) = near_option(option).filter(|_| cx.notes && !option.contains('=')) {
+        } else if cx.notes
+            && !option.contains('=')
+            && let Some(near) = near_option(option)
+        {
             cx.note(at, format_args!("{option:?} is passed on to the filesystem"), "an option that it knows").did_you_mean(Some(near));
         }
     }

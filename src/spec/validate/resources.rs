@@ -113,7 +113,7 @@ fn block_io(cx: &mut Checker, io: &BlockIo) {
         let at = format_args!("{IO}/weightDevice/{i}");
         block_device(cx, at, *major, *minor);
         weights(cx, at, *weight, *leaf_weight);
-        if weight.is_none() && leaf_weight.is_none() {
+        if weight.is_none() && leaf_weight.is_none() && cx.readable(at) {
             cx.fault(at, "has neither weight nor leafWeight", "at least one of the two");
         }
     }
@@ -168,7 +168,10 @@ fn others(cx: &mut Checker, resources: &Resources) {
         cx.fault(format_args!("{AT}/network/priorities/{i}/name"), "is empty", "the name of a network interface");
     }
     for (name, _) in resources.rdma.iter().filter(|(_, rdma)| rdma.hca_handles.is_none() && rdma.hca_objects.is_none()) {
-        cx.fault(format_args!("{AT}/rdma/{}", escape_pointer(name)), "has neither hcaHandles nor hcaObjects", "at least one of the two");
+        let at = format!("{AT}/rdma/{}", escape_pointer(name));
+        if cx.readable(&at) {
+            cx.fault(at, "has neither hcaHandles nor hcaObjects", "at least one of the two");
+        }
     }
     for key in resources.unified.keys() {
         let at = format_args!("{AT}/unified/{}", escape_pointer(key));

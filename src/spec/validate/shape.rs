@@ -162,7 +162,7 @@ impl Walk {
                 self.unreadable.push(self.pointer.clone());
             }
             Need::Assumed(value) => {
-                self.add(Severity::Warning, format_args!("{how}; taken as {value}"), format_args!("{}: the spec requires it", expected(&field.shape)), "");
+                self.add(Severity::Warning, format_args!("{how}; taken as {value}"), expected(&field.shape), "");
             }
         }
     }
@@ -173,9 +173,21 @@ impl Walk {
         let hint = match suggest::closest(name, &names) {
             Some(meant) if meant.eq_ignore_ascii_case(name) => format!("the spec has {meant:?}: names are case-sensitive (some runtimes are lenient here)"),
             Some(meant) => format!("did you mean {meant:?}?"),
-            None => String::new(),
+            None => elsewhere(name, &super::table::SPEC, String::new()).map(|at| format!("the spec has it at {at}")).unwrap_or_default(),
         };
         self.add(Severity::Warning, format_args!("{name:?} is not a property of the spec; ignored"), format_args!("one of {}", names.join(", ")), hint);
+    }
+}
+
+/// Where the spec has a property of this name, `*` for any entry of a list or map.
+fn elsewhere(name: &str, shape: &Shape, at: String) -> Option<String> {
+    match shape {
+        Shape::Object(fields) => {
+            let found = fields.iter().find(|f| f.name == name && !matches!(f.shape, Shape::Foreign(_))).map(|f| format!("{at}/{}", f.name));
+            found.or_else(|| fields.iter().find_map(|f| elsewhere(name, &f.shape, format!("{at}/{}", f.name))))
+        }
+        Shape::List(item) | Shape::Map(item) => elsewhere(name, item, format!("{at}/*")),
+        _ => None,
     }
 }
 
