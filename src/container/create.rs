@@ -214,6 +214,7 @@ impl Making<'_> {
             init: None,
             cgroup: into.as_ref().map(|d| d.as_fd()),
             self_join: Some(&self_join),
+            not_for_child: self.reservation.lock_fd(),
         };
         let spawned = stage::spawn(plan, frozen, &around)?;
         self.keep_config(&dir)?;

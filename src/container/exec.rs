@@ -128,7 +128,7 @@ impl Executing<'_> {
         let init = self.entry.pidfd()?;
         let cgroup = record.cgroup().below(&self.request.cgroup)?;
         let (into, self_join) = (cgroup.open_dir()?, cgroup.self_join()?);
-        let around = Around { fifos: None, init: Some(init.as_fd()), cgroup: into.as_ref().map(|d| d.as_fd()), self_join: Some(&self_join) };
+        let around = Around { fifos: None, init: Some(init.as_fd()), cgroup: into.as_ref().map(|d| d.as_fd()), self_join: Some(&self_join), not_for_child: None };
         let mapped = stage::spawn(&plan, &frozen, &around)?.map()?;
         mapped.limit()?.finish(self).map_err(|e| e.within(EXEC_FAILED))
     }

@@ -9,7 +9,7 @@ use crate::sys::fs::{self, CWD};
 use crate::sys::process;
 use crate::{Error, Kind, Result, log};
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -85,8 +85,8 @@ impl Context {
             std::io::ErrorKind::AlreadyExists => Error::new(Kind::Exists, "container with given ID already exists:", id, ""),
             _ => failed(e, &dir),
         })?;
-        let mut reservation = Reservation { dir, _lock: None, cgroup: None, rdt: None, armed: true };
-        reservation._lock = Some(lock(&reservation.dir, true)?);
+        let mut reservation = Reservation { dir, lock: None, cgroup: None, rdt: None, armed: true };
+        reservation.lock = Some(lock(&reservation.dir, true)?);
         Ok(reservation)
     }
 }
@@ -110,7 +110,7 @@ pub fn lock(dir: &Path, wait: bool) -> Result<OwnedFd> {
 /// What must be undone when a container can't be finished.
 pub struct Reservation {
     pub dir: PathBuf,
-    _lock: Option<OwnedFd>,
+    lock: Option<OwnedFd>,
     cgroup: Option<Cgroup>,
     rdt: Option<PathBuf>,
     armed: bool,
@@ -124,6 +124,11 @@ impl Reservation {
 
     pub fn owns_rdt(&mut self, group: PathBuf) {
         self.rdt = Some(group);
+    }
+
+    /// The lock's descriptor, which the child must not keep: flock(2) holds for as long as any copy of it is open.
+    pub fn lock_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.lock.as_ref().map(|l| l.as_fd())
     }
 
     /// The container stands; nothing is undone any more.

@@ -27,6 +27,8 @@ pub struct Around<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// cgroup v1: the files by which the child moves itself.
     pub self_join: Option<&'a SelfJoin>,
+    /// Closed in the child at once: a lock.
+    pub not_for_child: Option<BorrowedFd<'a>>,
 }
 
 /// What the child asks for on its way.
@@ -87,6 +89,9 @@ pub fn spawn<'p>(plan: &'p Plan, frozen: &Frozen, around: &Around) -> Result<Spa
     })?;
     let Some(child) = cloned else {
         drop(wire);
+        if let Some(fd) = around.not_for_child {
+            fs::close_copy(fd);
+        }
         let lines = Lines { wire: childs_wire.as_fd(), init: around.init, cgroup: around.self_join, progress: &progress, fifos: around.fifos };
         Child::new(frozen, lines, &mut trees).apply();
     };

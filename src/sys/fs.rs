@@ -241,3 +241,11 @@ pub fn set_xattr(fd: BorrowedFd, name: &CStr, value: &[u8]) -> Result<()> {
     // SAFETY: `name` is a valid C string, `value` readable for its length.
     check(unsafe { libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) }).map(drop)
 }
+
+/// In a child that ends in exec or `exit_now`: close its copy of a descriptor that the parent's code owns.
+pub fn close_copy(fd: BorrowedFd) {
+    // SAFETY: the owner's drop never runs in this process, so nothing closes or uses the number again.
+    unsafe {
+        libc::close(fd.as_raw_fd());
+    }
+}
