@@ -12,10 +12,12 @@ const PASSWD_MOST: usize = 1 << 20;
 
 impl Child<'_> {
     pub(super) fn chdir(&mut self, path: &CStr, create: bool, denied_ok: bool) -> Done {
+        // Entered and checked as root already; a seccomp filter may forbid to do it again.
+        if self.cwd_entered {
+            return Ok(());
+        }
         match fs::chdir(path) {
             Err(Errno(libc::EACCES)) if denied_ok => return Ok(()),
-            // It was entered as root already; only the check remains.
-            Err(Errno(libc::EACCES)) if self.cwd_entered => {}
             Err(Errno(libc::ENOENT)) if create => {
                 let relative = path.to_bytes_with_nul();
                 let slashes = relative.iter().take_while(|b| **b == b'/').count();
