@@ -47,6 +47,10 @@ impl Cgroup {
         let mut seen: Vec<&str> = Vec::new();
         for wish in wishes {
             let bad = |why: String| Error::usage(format!("invalid --cgroup argument: {wish} ({why})"));
+            let path = wish.split_once(':').map_or(wish.as_str(), |(_, path)| path);
+            if Path::new(path).components().any(|c| c == std::path::Component::ParentDir) {
+                return Err(Error::usage(format!("bad sub cgroup path: {path} leads out of the container's cgroup")));
+            }
             let Some((controllers, path)) = wish.split_once(':') else {
                 if wishes.len() > 1 {
                     return Err(bad("missing <controller>: prefix".into()));

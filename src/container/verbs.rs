@@ -146,8 +146,8 @@ impl Context {
     /// Host pids of all processes in the container.
     pub fn pids(&self, id: &str) -> Result<Vec<i32>> {
         let entry = self.open(id)?;
-        if entry.status()? == Status::Stopped {
-            return Err(wrong_state(&entry, "container not running:", ""));
+        if entry.status()? == Status::Stopped && !entry.record.cgroup().exists() {
+            return Ok(Vec::new());
         }
         entry.record.cgroup().all_pids()
     }

@@ -99,7 +99,7 @@ impl Join {
 
 impl MountOp {
     fn describe(&self) -> String {
-        let on = |what: &str| format!("mounting {what} on {}", self.destination.display());
+        let on = |what: &str| format!("error mounting {what:?} to rootfs at {:?}", self.destination.display().to_string());
         match &self.source {
             MountSource::Bind { path, .. } => on(&path.display().to_string()),
             MountSource::Filesystem { fs, source, .. } if source.is_empty() || fs == source => on(fs),

@@ -9,6 +9,7 @@ pub mod parent;
 mod report;
 pub mod filter_cache;
 pub mod root;
+pub mod seal;
 mod trees;
 pub mod wire;
 

@@ -48,7 +48,9 @@ impl Child<'_> {
                 let text = fs::read_at_start(said.as_fd(), &mut text);
                 Err(Fault::new(Errno(0), head).and(&[b": exit status ", decimal(code.into(), &mut code_digits), b", output: ", text]))
             }
-            _ => Err(Fault::new(Errno(0), head).and(&[b": it was killed by a signal"])),
+            Some(Exit::Signal(libc::SIGSYS)) => Err(Fault::new(Errno(0), head).and(&[b": signal: bad system call (the seccomp profile forbids what it did)"])),
+            Some(Exit::Signal(signal)) => Err(Fault::new(Errno(0), head).and(&[b": killed by signal ", decimal(signal.into(), &mut code_digits)])),
+            None => Err(Fault::new(Errno(0), head).and(&[b": its end is not known"])),
         }
     }
 }
