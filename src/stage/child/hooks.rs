@@ -28,6 +28,15 @@ impl Child<'_> {
                 signal::default_sigpipe();
                 process::execve(&hook.path, &hook.argv, &hook.envp)
             });
+            let mut digits = [0u8; 12];
+            let why: &[&[u8]] = match failed.0 {
+                libc::ENOENT => &[b"no such file or directory"],
+                libc::EACCES => &[b"permission denied"],
+                errno => &[b"execve failed with errno ", decimal(errno.into(), &mut digits)],
+            };
+            for part in why {
+                let _ = fs::write(said.as_fd(), part);
+            }
             process::exit_now(if failed == Errno(libc::ENOENT) { 127 } else { 126 });
         };
         drop(input);
