@@ -197,7 +197,6 @@ impl<'p> Spawned<'p> {
         if let Some(score) = plan.oom_score_adj {
             set_oom_score(pid, score)?;
         }
-        super::netdev::move_all(&plan.net_devices, pid)?;
         Ok(Mapped(self.0))
     }
 
@@ -343,6 +342,8 @@ impl Live<'_> {
                 (Tag::Warning, _) => log::warn(&report::sentence(self.plan, heard.message, &heard.text).to_string()),
                 (Tag::Console, Some(master)) => requests.console(master)?,
                 (Tag::HostHooks, _) => {
+                    // The child is in its network namespace by now, and the hooks find the devices there, as runc's do.
+                    super::netdev::move_all(&self.plan.net_devices, self.pid)?;
                     let state = requests.hook_state(self.pid);
                     host_hooks::run("prestart", &self.plan.hooks.prestart, &state)?;
                     host_hooks::run("createRuntime", &self.plan.hooks.create_runtime, &state)?;
