@@ -75,7 +75,7 @@ impl Sides {
         let missing = || Error::new(Kind::NotFound, "moving the network device of", pointer(name), format!("the host has no network device {name:?}"));
         device.index = index.ok_or_else(|| missing().hint("see `ip link`; it must be in the network namespace of the runtime"))?;
         if !device.is_template() && self.there.index_of(inside).map_err(device.fail("RTM_GETLINK", "choosing the name inside for"))?.is_some() {
-            let taken = format!("the container's network namespace has a device {inside:?} already: file exists (EEXIST)");
+            let taken = format!("the container's network namespace has a device {inside:?} already: file exists");
             return Err(Error::new(Kind::Exists, "moving the network device of", pointer(name), taken).hint("give another `name`, or one with %d for a free number"));
         }
         device.addresses = self.here.addresses(device.index).map_err(device.fail("RTM_GETADDR", "listing the addresses of"))?;
