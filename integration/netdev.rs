@@ -33,13 +33,13 @@ fn has(text: &str, words: &[&str]) {
     }
 }
 
-const ADDRESSES: &str = "ip link set v0 mtu 1400 address 02:00:00:00:00:07; ip addr add 10.9.8.7/24 brd + dev v0; ip addr add 10.9.8.9/32 scope link dev v0";
+const ADDRESSES: &str = "ip link set v0 mtu 1400 address 02:00:00:00:00:07; ip addr add 10.9.8.7/24 brd + dev v0; ip addr add 10.9.8.9/32 scope link dev v0; ip addr add 10.1.1.1 peer 10.1.1.2/32 dev v0";
 
 #[test]
 fn it_moves_with_its_permanent_global_addresses_and_is_up() {
     let Some(b) = container("netdev_moves", "ip addr show dev c0", json!({"v0": {"name": "c0"}})) else { return };
     let got = on_a_host(&b, ADDRESSES, "").succeeds();
-    has(&got.out, &["mtu 1400", "02:00:00:00:00:07", "inet 10.9.8.7/24 brd 10.9.8.255 scope global", ",UP"]);
+    has(&got.out, &["mtu 1400", "02:00:00:00:00:07", "inet 10.9.8.7/24 brd 10.9.8.255 scope global", "inet 10.1.1.1 peer 10.1.1.2/32", ",UP"]);
     assert!(!got.out.contains("10.9.8.9"), "of the link's scope: {}", got.out);
 }
 
