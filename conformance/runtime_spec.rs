@@ -292,8 +292,7 @@ fn a_running_container_is_not_deleted() {
     assert!(alive(&before["pid"]));
 }
 
-/// The same sentence; here runc departs from it, and so do we: `delete` ends a container that is only `created`, which
-/// containerd and podman make use of when a start fails.
+/// The same sentence; here runc departs from it, and so do we: `delete` ends a container that is only `created`.
 #[test]
 fn a_created_container_is_deleted_as_runc_does() {
     let Some(b) = created("delete_created", "touch /ran") else { return };
