@@ -42,7 +42,7 @@ impl Op {
             Op::Mount(mount) => mount.describe(),
             Op::Device(device) => format!("creating device node {}", device.path.display()),
             Op::Symlink { path, target, .. } => format!("creating symlink {} to {target}", path.display()),
-            Op::HostHooks => "running the prestart and createRuntime hooks".into(),
+            Op::HostHooks => "waiting for network devices, and the prestart and createRuntime hooks".into(),
             Op::Hooks { phase, .. } => format!("running {phase} hooks"),
             Op::Console { .. } => "setting up the console".into(),
             Op::EnterRoot { how: EnterRoot::Pivot } => "pivoting into the rootfs".into(),

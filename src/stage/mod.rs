@@ -5,6 +5,7 @@ pub mod freeze;
 pub mod host_hooks;
 mod idmap;
 mod netdev;
+mod rtnetlink;
 pub mod parent;
 mod report;
 pub mod filter_cache;
