@@ -35,9 +35,9 @@ unit_tests() {
 
 step "unit tests, without root" unit_tests
 if [ "$(id -u)" = 0 ]; then
-    step "conformance and integration, as root" cargo_test --no-fail-fast --tests --bins
+    step "conformance and integration, as root" cargo_test --no-fail-fast --test '*' --bins
 else
-    step "conformance and integration, without root" cargo_test --no-fail-fast --tests --bins
+    step "conformance and integration, without root" cargo_test --no-fail-fast --test '*' --bins
     echo "skipped: what needs root: run make test as root" | tee -a "$log"
 fi
 
