@@ -27,7 +27,7 @@ lint: ## formatting and clippy
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 bench: build ## how long a start takes, beside crun and runc (root; see benches/README.md)
-	DHOW=build/dhow python3 benches/start.py $(ARGS)
+	DHOW=$(CURDIR)/build/dhow python3 benches/start.py $(ARGS)
 
 install: ## to PREFIX (/usr/local), below DESTDIR: binary, man pages, shell completions
 	@[ -x build/dhow ] || $(MAKE) build
