@@ -46,7 +46,9 @@ awk '/^test result:/ { passed += $4; failed += $6; ignored += $8 } END { printf 
 grep -o 'skipped: .*' "$log" | sort | uniq -c | sed 's/^ *\([0-9]*\) skipped: /skipped (\1): /'
 grep -q 'skipped: ' "$log" || echo "nothing skipped"
 if [ $failed = 1 ]; then
-    grep -E '^test .* FAILED$' "$log" | sort -u
+    # each test program ends with the names of those that failed
+    awk '/^failures:$/ { names = 1; next } /^test result:/ { names = 0 } names && /^    [^ ]+$/ { print "FAILED:" $0 }' "$log" | tr -s ' ' | sort -u
+    grep 'could not compile' "$log" | sort -u
     echo FAILED
 fi
 exit $failed
