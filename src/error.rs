@@ -30,8 +30,12 @@ pub enum Kind {
     Other,
 }
 
+/// A failure. Boxed, so that a `Result` stays small; the fields are those of [`Fields`].
 #[derive(Debug, Clone)]
-pub struct Error {
+pub struct Error(Box<Fields>);
+
+#[derive(Debug, Clone)]
+pub struct Fields {
     pub kind: Kind,
     /// What was being done: "mounting", "opening", "joining the cgroup".
     pub doing: String,
@@ -45,7 +49,7 @@ pub struct Error {
 
 impl Error {
     pub fn new(kind: Kind, doing: impl Into<String>, subject: impl Into<String>, cause: impl Into<String>) -> Self {
-        Error { kind, doing: doing.into(), subject: subject.into(), cause: cause.into(), hint: String::new() }
+        Error(Box::new(Fields { kind, doing: doing.into(), subject: subject.into(), cause: cause.into(), hint: String::new() }))
     }
 
     /// A failure without a better kind: `doing subject: cause`.
@@ -102,6 +106,20 @@ impl Error {
     pub fn within(mut self, prefix: &str) -> Self {
         self.doing = format!("{prefix}: {}", self.doing);
         self
+    }
+}
+
+impl std::ops::Deref for Error {
+    type Target = Fields;
+
+    fn deref(&self) -> &Fields {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Error {
+    fn deref_mut(&mut self) -> &mut Fields {
+        &mut self.0
     }
 }
 

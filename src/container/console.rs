@@ -1,6 +1,7 @@
 //! Descriptors for others: the pty's master, a pidfd, the seccomp listener, each over a unix socket of the caller's.
 
 use super::record::Record;
+use crate::spec::{ConsoleSize, Process};
 use crate::sys::{fs, socket, tty};
 use crate::{Error, Result};
 use serde::Serialize;
@@ -32,6 +33,15 @@ impl Console {
             (true, false, None) => Ok(Console::Inherit),
             (false, _, None) => Ok(Console::None),
         }
+    }
+}
+
+/// A terminal that is passed through has our own's size from the start, unless the config names another.
+pub fn adopt_size(process: &mut Process) {
+    if process.console_size.is_none()
+        && let Ok((width, height)) = tty::size(fs::STDIO[0])
+    {
+        process.console_size = Some(ConsoleSize { height, width });
     }
 }
 

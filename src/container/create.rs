@@ -76,11 +76,17 @@ impl Prepared {
         context.refuse_systemd()?;
         let bundle = request.bundle.canonicalize().map_err(|e| Error::io(&e, "opening the bundle", request.bundle.display().to_string()))?;
         let config = spec::read_config(&bundle)?;
-        let spec = Spec::parse(&config)?;
+        let mut spec = Spec::parse(&config)?;
         refuse_faults(&spec)?;
+        super::check_preserved(request.preserve_fds)?;
         let rootfs = rootfs(&spec, &bundle)?;
         let terminal = spec.process.as_ref().is_some_and(|p| p.terminal);
         let console = Console::choose(terminal, detached, request.console_socket.as_deref())?;
+        if console == Console::Inherit
+            && let Some(process) = &mut spec.process
+        {
+            console::adopt_size(process);
+        }
         Ok(Prepared { config, spec, bundle, rootfs, console })
     }
 

@@ -22,8 +22,12 @@ impl Context {
         let entry = self.open(&request.id)?;
         check_state(&entry, request)?;
         let spec = entry.spec()?;
-        let process = process_for(request, &spec)?;
+        super::check_preserved(request.preserve_fds)?;
+        let mut process = process_for(request, &spec)?;
         let console = Console::choose(process.terminal, request.detach, request.console_socket.as_deref())?;
+        if console == Console::Inherit {
+            console::adopt_size(&mut process);
+        }
         let mut foreground = if request.detach { None } else { Some(Foreground::new()?) };
         let started = Executing { context: self, entry: &entry, request, process: &process, console, foreground: foreground.as_mut() }.spawn(&spec)?;
         if let Some(path) = &request.pid_file {

@@ -51,6 +51,15 @@ impl Context {
     }
 }
 
+/// `--preserve-fds N`: all of 3 to 2 + N must be open, or the caller counted wrongly.
+fn check_preserved(count: u32) -> Result<()> {
+    let missing = (3..3 + count as i32).find(|fd| !sys::fs::is_open(*fd));
+    match missing {
+        Some(fd) => Err(Error::usage(format!("unable to stat preserved-fd {fd} (of {count}): bad file descriptor"))),
+        None => Ok(()),
+    }
+}
+
 /// The container's cgroup in each hierarchy, by the name of its directory below /sys/fs/cgroup; "" for v2.
 fn mounted_paths(host: &Host, cgroup: &Cgroup) -> BTreeMap<String, PathBuf> {
     let v1 = host.cgroup_v1.iter().filter_map(|mount| Some((mount.name.clone(), cgroup.path(mount.options.first()?)?.to_path_buf())));

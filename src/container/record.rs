@@ -42,7 +42,10 @@ impl Record {
     pub fn load(dir: &Path) -> Result<Record> {
         let path = dir.join(FILE);
         let text = std::fs::read(&path).map_err(|e| Error::io(&e, "reading the container's state", path.display().to_string()))?;
-        serde_json::from_slice(&text).map_err(|e| Error::other("reading the container's state", path.display().to_string(), e))
+        // serde takes a list for an object, field by field.
+        let object = text.trim_ascii_start().first() == Some(&b'{');
+        let parsed = if object { serde_json::from_slice(&text).map_err(|e| e.to_string()) } else { Err("it is no JSON object".into()) };
+        parsed.map_err(|e| Error::other("reading the container's state", path.display().to_string(), e))
     }
 
     /// Written beside and renamed: a reader sees the old or the new, never a part.

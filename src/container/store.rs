@@ -5,7 +5,7 @@ use super::record::{self, Record};
 use super::{Context, Status};
 use crate::cgroup::Cgroup;
 use crate::spec::Spec;
-use crate::sys::fs::{self, CWD};
+use crate::sys::fs::{self, CWD, Lock};
 use crate::sys::process;
 use crate::{Error, Kind, Result, log};
 use std::ffi::CString;
@@ -86,7 +86,7 @@ impl Context {
             _ => failed(e, &dir),
         })?;
         let mut reservation = Reservation { dir, lock: None, cgroup: None, rdt: None, armed: true };
-        reservation.lock = Some(lock(&reservation.dir, true)?);
+        reservation.lock = Some(lock(&reservation.dir, libc::O_DIRECTORY, Lock::Exclusive)?);
         Ok(reservation)
     }
 }
@@ -95,15 +95,16 @@ fn make_dir(path: &Path, mode: u32) -> std::io::Result<()> {
     std::fs::DirBuilder::new().mode(mode).create(path)
 }
 
-/// flock(2) on the container's directory itself.
-pub fn lock(dir: &Path, wait: bool) -> Result<OwnedFd> {
-    let subject = || dir.display().to_string();
-    let path = CString::new(dir.as_os_str().as_encoded_bytes()).map_err(|e| Error::other("locking", subject(), e))?;
-    let fd = fs::openat(CWD, &path, libc::O_RDONLY | libc::O_DIRECTORY, 0).map_err(|e| match e.0 {
+/// flock(2) on `path`. The maker of a container holds its directory for as long as it is `creating`; the verbs that
+/// change a container exclude each other by the copy of its configuration, which is never replaced.
+fn lock(path: &Path, flags: i32, how: Lock) -> Result<OwnedFd> {
+    let subject = || path.display().to_string();
+    let name = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|e| Error::other("locking", subject(), e))?;
+    let fd = fs::openat(CWD, &name, libc::O_RDONLY | flags, 0).map_err(|e| match e.0 {
         libc::ENOENT => Error::new(Kind::NotFound, "container does not exist:", subject(), ""),
         _ => e.error("open", "locking", subject()),
     })?;
-    fs::flock(fd.as_fd(), wait).map_err(|e| e.error("flock", "locking", subject()))?;
+    fs::flock(fd.as_fd(), how).map_err(|e| e.error("flock", "locking", subject()))?;
     Ok(fd)
 }
 
@@ -161,9 +162,9 @@ impl Entry {
     /// Where the container is in its life (runtime.md § State), told by what is there now, not by what was written.
     pub fn status(&self) -> Result<Status> {
         let record = &self.record;
-        if record.init_process_pid == 0 {
-            // Its maker holds the lock for as long as it is at it.
-            return Ok(if lock(&self.dir, false).is_ok() { Status::Stopped } else { Status::Creating });
+        let being_made = lock(&self.dir, libc::O_DIRECTORY, Lock::Probe).is_err_and(|e| e.errno() == Some(libc::EWOULDBLOCK));
+        if being_made {
+            return Ok(Status::Creating);
         }
         if !self.is_alive() {
             return Ok(Status::Stopped);
@@ -194,7 +195,7 @@ impl Entry {
     }
 
     pub fn lock(&self) -> Result<OwnedFd> {
-        let lock = lock(&self.dir, true)?;
+        let lock = lock(&self.dir.join(record::CONFIG), 0, Lock::Exclusive)?;
         // The one who held it may have removed the directory.
         let linked = fs::fstat(lock.as_fd()).is_ok_and(|s| s.st_nlink > 0);
         if linked { Ok(lock) } else { Err(Error::new(Kind::NotFound, "container does not exist:", self.record.id.clone(), "")) }

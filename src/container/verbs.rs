@@ -3,6 +3,7 @@
 use super::record::Record;
 use super::store::{self, Entry, RESULT_FIFO, START_FIFO};
 use super::{Context, StateReport, Status};
+use crate::host::cgroup::Layout;
 use crate::spec::{Hook, Resources};
 use crate::stage::{self, host_hooks};
 use crate::sys::fs::{self, CWD};
@@ -96,12 +97,12 @@ impl Context {
                     .hint("kill it first, or use --force"));
             }
         }
-        let _lock = match entry.lock() {
-            // Its maker noticed the death and cleaned up.
-            Err(e) if force && e.kind == Kind::NotFound => return Ok(()),
-            other => other?,
-        };
-        self.remove(&entry)
+        match entry.lock() {
+            Ok(_lock) => self.remove(&entry),
+            // Its maker noticed the death and cleaned up, or died before it kept the configuration.
+            Err(e) if force && e.kind == Kind::NotFound => if entry.dir.exists() { self.remove(&entry) } else { Ok(()) },
+            Err(e) => Err(e),
+        }
     }
 
     /// Everything that belongs to a stopped container, then the poststop hooks.
@@ -123,11 +124,19 @@ impl Context {
         Ok(())
     }
 
-    /// `delete --force` of a directory whose state can't be read.
+    /// `delete --force` of a directory whose state can't be read: the cgroup is found by the configuration, as at create.
     fn remove_damaged(&self, id: &str) -> Result<()> {
         store::check_id(id)?;
         let dir = self.root.join(id);
-        log::warn(&format!("the state of {id} is damaged; removing {} only", dir.display()));
+        log::warn(&format!("the state of {id} is damaged; removing what its configuration tells of"));
+        if let Ok(spec) = crate::spec::Spec::load(&dir) {
+            let cgroup = cgroup::Cgroup::plan(&Layout::detect()?, &spec.linux.cgroups_path, id, self.rootless_cgroups())?;
+            if cgroup.exists() {
+                cgroup.thaw()?;
+                cgroup.kill_all(libc::SIGKILL)?;
+                cgroup.destroy()?;
+            }
+        }
         std::fs::remove_dir_all(&dir).map_err(|e| Error::io(&e, "removing", dir.display().to_string()))
     }
 

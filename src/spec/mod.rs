@@ -115,7 +115,17 @@ impl Spec {
 
     /// Parse the text of a `config.json`. A fault is reported with its JSON pointer.
     pub fn parse(text: &[u8]) -> Result<Spec> {
-        parse_json(text, "parsing config.json")
+        // serde takes a list for an object, field by field; the validator then says what is wrong with it.
+        let object = text.trim_ascii_start().first() == Some(&b'{');
+        let parsed = if object { serde_json::from_slice(text) } else { Err(serde::de::Error::custom("it is no JSON object")) };
+        parsed.map_err(|e: serde_json::Error| {
+            // The parser says what and at which line; the validator knows the field.
+            let report = validate::validate(text);
+            match report.faults().next() {
+                Some(fault) => Error::invalid(if fault.pointer.is_empty() { "the top level" } else { &fault.pointer }, format!("{}; expected {}", fault.message, fault.expected)).hint(fault.hint.clone()),
+                None => Error::invalid("the top level", e.to_string()),
+            }
+        })
     }
 }
 
@@ -131,37 +141,9 @@ pub fn read_config(bundle: &Path) -> Result<Vec<u8>> {
     })
 }
 
-/// Parse JSON; on failure say where, as a JSON pointer and a line.
+/// Parse JSON; on failure say where by line and column.
 pub fn parse_json<T: for<'a> Deserialize<'a>>(text: &[u8], doing: &str) -> Result<T> {
-    // The fast path does not track where it is; only a failure is parsed again with the path.
-    serde_json::from_slice(text).or_else(|_| {
-        let mut de = serde_json::Deserializer::from_slice(text);
-        serde_path_to_error::deserialize(&mut de)
-            .map_err(|e| {
-                let pointer = pointer_of(e.path());
-                let mut err = Error::invalid(pointer, e.inner().to_string());
-                err.doing = format!("{doing}: invalid value at");
-                if err.subject.is_empty() {
-                    err.subject = "the top level".into();
-                }
-                err
-            })
-            .and_then(|value| de.end().map(|()| value).map_err(|e| Error::invalid("", e.to_string()).within(doing)))
-    })
-}
-
-/// RFC 6901 form of the path at which serde stopped.
-fn pointer_of(path: &serde_path_to_error::Path) -> String {
-    use serde_path_to_error::Segment;
-    let mut out = String::new();
-    for segment in path.iter() {
-        match segment {
-            Segment::Seq { index } => out.push_str(&format!("/{index}")),
-            Segment::Map { key } => out.push_str(&format!("/{}", escape_pointer(key))),
-            Segment::Enum { .. } | Segment::Unknown => {}
-        }
-    }
-    out
+    serde_json::from_slice(text).map_err(|e| Error::other(doing, "", e))
 }
 
 /// RFC 6901 § 3: `~` and `/` inside a token.

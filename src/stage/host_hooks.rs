@@ -18,7 +18,7 @@ pub fn run(phase: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
 
 fn run_one(phase: &str, number: usize, hook: &Hook, state: &[u8]) -> Result<()> {
     let failed = |cause: String| Error::new(Kind::Hook, format!("error running {phase} hook #{number}"), "", format!("{}: {cause}", hook.path));
-    let mut output = File::from(fs::memfd(c"hook-output").map_err(|e| failed(e.error("memfd_create", "", "").cause))?);
+    let mut output = File::from(fs::memfd(c"hook-output").map_err(|e| failed(e.error("memfd_create", "", "").to_string()))?);
     let sink = || output.try_clone().map(Stdio::from).unwrap_or_else(|_| Stdio::null());
     let mut command = Command::new(&hook.path);
     if let Some((name, arguments)) = hook.args.split_first() {
@@ -38,7 +38,7 @@ fn run_one(phase: &str, number: usize, hook: &Hook, state: &[u8]) -> Result<()> 
     }
     let timeout = hook.timeout.map_or(-1, |s| s.saturating_mul(1000).clamp(0, i32::MAX as i64) as i32);
     if timeout >= 0 {
-        let pidfd = process::pidfd_open(child.id() as i32).map_err(|e| failed(e.error("pidfd_open", "", "").cause))?;
+        let pidfd = process::pidfd_open(child.id() as i32).map_err(|e| failed(e.error("pidfd_open", "", "").to_string()))?;
         if signal::poll(&[pidfd.as_fd()], timeout) == Ok(0) {
             let _ = child.kill();
             let _ = child.wait();

@@ -206,11 +206,29 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     }
 }
 
-/// flock(2), exclusive. `wait` false: EWOULDBLOCK where somebody else holds it.
-pub fn flock(fd: BorrowedFd, wait: bool) -> Result<()> {
-    let how = libc::LOCK_EX | if wait { 0 } else { libc::LOCK_NB };
+/// How to take a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// Alone, after waiting for it.
+    Exclusive,
+    /// With others, now or not at all (EWOULDBLOCK): to find out whether somebody has it exclusively.
+    Probe,
+}
+
+/// flock(2).
+pub fn flock(fd: BorrowedFd, lock: Lock) -> Result<()> {
+    let how = match lock {
+        Lock::Exclusive => libc::LOCK_EX,
+        Lock::Probe => libc::LOCK_SH | libc::LOCK_NB,
+    };
     // SAFETY: no memory is involved.
     retry(|| check(unsafe { libc::flock(fd.as_raw_fd(), how) })).map(drop)
+}
+
+/// Is there an open descriptor of this number?
+pub fn is_open(number: RawFd) -> bool {
+    // SAFETY: no memory is involved.
+    unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
 }
 
 /// getdents64(2) into `buf`; how many bytes were filled, 0 at the end.

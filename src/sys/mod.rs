@@ -3,6 +3,7 @@
 //! Thin: one function a call, typed arguments, [`Errno`] back. Nothing here allocates, locks or formats, so all of it
 //! may be called in the child between clone and exec.
 
+pub mod alloc;
 pub mod bpf;
 pub mod cgroup;
 pub mod fs;

@@ -2,7 +2,7 @@
 //! loses; and broken JSON explained.
 
 use super::{Finding, Severity};
-use crate::spec::{escape_pointer, pointer_of};
+use crate::spec::escape_pointer;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 use std::collections::HashMap;
@@ -79,6 +79,20 @@ pub fn parse(text: &[u8]) -> Result<Node, Finding> {
         Err(e) => (pointer_of(e.path()), e.into_inner()),
     };
     Err(explain(text, pointer, &error))
+}
+
+/// RFC 6901 form of the path at which serde stopped.
+fn pointer_of(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut out = String::new();
+    for segment in path.iter() {
+        match segment {
+            Segment::Seq { index } => out.push_str(&format!("/{index}")),
+            Segment::Map { key } => out.push_str(&format!("/{}", escape_pointer(key))),
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    out
 }
 
 fn broken(pointer: &str, message: &str, expected: &str, hint: &str) -> Finding {
