@@ -19,8 +19,7 @@ const SELF: &std::ffi::CStr = c"/proc/self/exe";
 pub fn run_sealed() -> Result<()> {
     let failed = |call: &'static str| move |e: crate::sys::Errno| e.error(call, "protecting the runtime's binary from the container", "");
     let exe = fs::openat(CWD, SELF, libc::O_PATH, 0).map_err(failed("open"))?;
-    let statfs = fs::fstatfs(exe.as_fd()).map_err(failed("fstatfs"))?;
-    if statfs.f_flags as u64 & libc::ST_RDONLY as u64 != 0 || is_sealed_copy() {
+    if fs::is_on_read_only_mount(exe.as_fd()).map_err(failed("fstatvfs"))? || is_sealed_copy() {
         return Ok(());
     }
     let sealed = match read_only_mount() {

@@ -305,3 +305,14 @@ pub fn copy_all(from: BorrowedFd, to: BorrowedFd) -> Result<()> {
         }
     }
 }
+
+/// fstatvfs(3): is the mount, or its file system, read-only?
+pub fn is_on_read_only_mount(fd: BorrowedFd) -> Result<bool> {
+    let mut buf = MaybeUninit::uninit();
+    // SAFETY: fstatvfs fills the whole struct when it succeeds.
+    let flags = unsafe {
+        check(libc::fstatvfs(fd.as_raw_fd(), buf.as_mut_ptr()))?;
+        buf.assume_init().f_flag
+    };
+    Ok(flags & libc::ST_RDONLY != 0)
+}
