@@ -166,6 +166,8 @@ fn fill_cpuset(node: &Node, resources: &Resources, new: bool) -> Result<()> {
     for (what, wish) in wishes {
         let name = format!("{prefix}{what}");
         if !wish.is_empty() {
+            // A parent that we have just made allows nothing yet.
+            inherited_cpuset(parent, &node.mountpoint, &name)?;
             let knobs = Knobs { controller: "cpuset", dir: Some(&node.path), rootless: false };
             knobs.set(&format!("cpu/{what}"), &name, wish)?;
         } else if new || cpuset_of(&node.path, &name)?.is_empty() {

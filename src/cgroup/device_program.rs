@@ -45,7 +45,7 @@ pub fn emit(rules: &RuleSet) -> Vec<BpfInsn> {
         insn(LOAD_WORD, MAJOR, SCRATCH, 4, 0),
         insn(LOAD_WORD, MINOR, SCRATCH, 8, 0),
     ];
-    for (devices, bits) in &rules.exceptions {
+    for (devices, bits) in rules.exceptions.iter() {
         emit_exception(&mut program, devices, *bits, rules.default_allow);
     }
     answer(&mut program, rules.default_allow);

@@ -7,7 +7,6 @@
 use super::file;
 use crate::spec::DeviceRule;
 use crate::{Error, Result};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -38,7 +37,58 @@ pub struct Devices {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RuleSet {
     pub default_allow: bool,
-    pub exceptions: BTreeMap<Devices, u8>,
+    pub exceptions: Exceptions,
+}
+
+/// Access bits by device, in the order in which the config names them: the runtime MUST apply entries in that order
+/// (config-linux.md § Allowed Device list), and v1's devices.list shows it.
+#[derive(Debug, Clone, Default, Eq)]
+pub struct Exceptions(Vec<(Devices, u8)>);
+
+impl Exceptions {
+    fn get(&self, devices: &Devices) -> Option<&u8> {
+        self.0.iter().find(|(d, _)| d == devices).map(|(_, bits)| bits)
+    }
+
+    fn get_mut(&mut self, devices: &Devices) -> Option<&mut u8> {
+        self.0.iter_mut().find(|(d, _)| d == devices).map(|(_, bits)| bits)
+    }
+
+    fn add(&mut self, devices: Devices, access: u8) {
+        match self.get_mut(&devices) {
+            Some(bits) => *bits |= access,
+            None => self.0.push((devices, access)),
+        }
+    }
+
+    fn remove(&mut self, devices: &Devices) {
+        self.0.retain(|(d, _)| d != devices);
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&Devices, &u8)> {
+        self.0.iter().map(|(devices, bits)| (devices, bits))
+    }
+}
+
+/// The same devices with the same bits: the kernel may list them in another order.
+impl PartialEq for Exceptions {
+    fn eq(&self, other: &Exceptions) -> bool {
+        self.len() == other.len() && self.iter().all(|(devices, bits)| other.get(devices) == Some(bits))
+    }
+}
+
+impl<const N: usize> From<[(Devices, u8); N]> for Exceptions {
+    fn from(list: [(Devices, u8); N]) -> Exceptions {
+        Exceptions(list.into())
+    }
 }
 
 /// One command for devices.allow or devices.deny.
@@ -88,7 +138,7 @@ impl RuleSet {
                 Ok(())
             }
             Step::Some { allow, devices, access } if allow != self.default_allow => {
-                *self.exceptions.entry(devices).or_default() |= access;
+                self.exceptions.add(devices, access);
                 Ok(())
             }
             Step::Some { devices, access, .. } => self.remove(devices, access),
@@ -132,7 +182,7 @@ impl RuleSet {
     /// denied, if that can be had.
     fn steps_to(&self, target: &RuleSet) -> Vec<Step> {
         let mut steps = Vec::new();
-        let none = BTreeMap::new();
+        let none = Exceptions::default();
         // Where all is allowed we can't see the exceptions, so we have to start anew.
         let old = if self.default_allow || target.default_allow {
             steps.push(Step::All { allow: target.default_allow });
@@ -140,8 +190,8 @@ impl RuleSet {
         } else {
             &self.exceptions
         };
-        let mut difference = |from: &BTreeMap<Devices, u8>, to: &BTreeMap<Devices, u8>, allow| {
-            for (devices, bits) in from {
+        let mut difference = |from: &Exceptions, to: &Exceptions, allow| {
+            for (devices, bits) in from.iter() {
                 let access = bits & !to.get(devices).copied().unwrap_or(0);
                 if access != 0 {
                     steps.push(Step::Some { allow, devices: *devices, access });

@@ -249,8 +249,8 @@ impl Making<'_> {
 }
 
 impl Requests for Making<'_> {
-    fn hook_state(&mut self, pid: i32) -> Vec<u8> {
-        self.record.hook_state("creating", pid)
+    fn hook_state(&mut self, status: &str, pid: i32) -> Vec<u8> {
+        self.record.hook_state(status, pid)
     }
 
     fn console(&mut self, master: OwnedFd) -> Result<()> {

@@ -130,7 +130,7 @@ impl Executing<'_> {
         let (into, self_join) = (cgroup.open_dir()?, cgroup.self_join()?);
         let around = Around { fifos: None, init: Some(init.as_fd()), cgroup: into.as_ref().map(|d| d.as_fd()), self_join: Some(&self_join), not_for_child: None };
         let mapped = stage::spawn(&plan, &frozen, &around)?.map()?;
-        mapped.limit()?.finish(self).map_err(|e| e.within(EXEC_FAILED))
+        mapped.finish(self).map_err(|e| e.within(EXEC_FAILED))
     }
 
     fn options(&self, record: &Record) -> plan::Options {
@@ -147,8 +147,8 @@ impl Executing<'_> {
 }
 
 impl Requests for Executing<'_> {
-    fn hook_state(&mut self, pid: i32) -> Vec<u8> {
-        self.entry.record.hook_state("running", pid)
+    fn hook_state(&mut self, status: &str, pid: i32) -> Vec<u8> {
+        self.entry.record.hook_state(status, pid)
     }
 
     fn console(&mut self, master: OwnedFd) -> Result<()> {

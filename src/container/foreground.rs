@@ -32,6 +32,7 @@ impl Foreground {
 
     /// The container's terminal is ours to pass through.
     pub fn attach(&mut self, master: OwnedFd) -> Result<()> {
+        tty::clear_onlcr(master.as_fd()).map_err(|e| e.error("tcsetattr", "setting up the container's terminal", ""))?;
         let stdin = STDIO[0];
         if tty::is_tty(stdin) {
             let modes = tty::modes(stdin).map_err(|e| e.error("tcgetattr", "reading the terminal's modes", ""))?;

@@ -13,8 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// Present from create to start.
-pub const START_FIFO: &str = "start.fifo";
+/// Present from create to start; runc's name, which monitors look for.
+pub const START_FIFO: &str = "exec.fifo";
 /// How a start ended: the child's message, or the end of the file when the exec succeeded.
 pub const RESULT_FIFO: &str = "result.fifo";
 

@@ -50,6 +50,10 @@ impl Context {
             // Also for a stopped one: processes may be left where the pid namespace is shared.
             return entry.record.cgroup().kill_all(signal);
         }
+        // Where the pid namespace is shared, processes may outlive the first one, and SIGKILL is for all of them.
+        if signal == libc::SIGKILL && status == Status::Stopped && !owns_pid_namespace(&entry) && !entry.record.cgroup().all_pids()?.is_empty() {
+            return entry.record.cgroup().kill_all(signal);
+        }
         if matches!(status, Status::Stopped | Status::Creating) {
             return Err(wrong_state(&entry, "container not running:", format!("it is {}", status.as_str())));
         }

@@ -396,6 +396,9 @@ impl Builder<'_> {
         if let Some(caps) = caps {
             self.push("/process/capabilities", Op::BoundingSet { keep: caps.bounding });
         }
+        for limit in self.plan.rlimits.clone() {
+            self.push(&limit.field.clone(), Op::Rlimit(limit));
+        }
         self.set_ids();
         self.chdir(false);
         if let Some(CapSet { effective, permitted, inheritable, ambient, .. }) = caps {

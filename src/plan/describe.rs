@@ -76,6 +76,7 @@ impl Op {
             Op::Selinux { label } => format!("setting the process label to {label}"),
             Op::NoNewPrivileges => "setting no_new_privs".into(),
             Op::Seccomp => "installing the seccomp filter".into(),
+            Op::Rlimit(limit) => format!("error setting rlimits for process: setting {} to {}:{}", limit.name, limit.soft, limit.hard),
             Op::BoundingSet { .. } => "applying the capability bounding set".into(),
             Op::SetIds { uid, gid, .. } => format!("becoming uid {uid}, gid {gid}"),
             Op::Capabilities { .. } => "applying the capabilities".into(),

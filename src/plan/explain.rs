@@ -139,7 +139,7 @@ fn phase_of(op: &Op) -> Phase {
         Op::NoNewPrivileges | Op::Scheduler(_) | Op::IoPriority { .. } | Op::Personality { .. } | Op::MemoryPolicy { .. } => {
             Phase::Process
         }
-        Op::Selinux { .. } | Op::Seccomp | Op::BoundingSet { .. } | Op::SetIds { .. } | Op::Capabilities { .. } => Phase::Process,
+        Op::Selinux { .. } | Op::Seccomp | Op::Rlimit(_) | Op::BoundingSet { .. } | Op::SetIds { .. } | Op::Capabilities { .. } => Phase::Process,
         Op::Chdir { .. } | Op::FindProgram { .. } => Phase::Process,
         Op::AwaitStart | Op::Exec { .. } | Op::Hooks { .. } => Phase::Start,
         // Wherever they stand: JoinCgroup, Affinity, Umask and what has to do with namespaces.
@@ -226,6 +226,7 @@ fn process_sentence(op: &Op) -> String {
         Op::Selinux { label } => format!("take the SELinux label {label} at exec"),
         Op::NoNewPrivileges => "give up gaining privileges (no_new_privs)".into(),
         Op::Seccomp => "install the seccomp filter".into(),
+        Op::Rlimit(limit) => format!("limit {} to {}, hard {}", limit.name, limit.soft, limit.hard),
         Op::BoundingSet { keep } => format!("bound capabilities to {}", capabilities(*keep)),
         Op::SetIds { uid, gid, additional_gids } => {
             let more = match additional_gids {

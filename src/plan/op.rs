@@ -18,7 +18,8 @@ pub struct Plan {
     pub id_maps: Option<IdMaps>,
     /// Written by the parent to /proc/PID/oom_score_adj.
     pub oom_score_adj: Option<i32>,
-    /// Rlimits, set by the parent with prlimit(2) since the child may lack CAP_SYS_RESOURCE.
+    /// The hard limits among these that are above the caller's are raised by the parent: the child may lack
+    /// CAP_SYS_RESOURCE. The child sets them all ([`Op::Rlimit`]).
     pub rlimits: Vec<Rlimit>,
     /// Network devices that the parent moves into the child's network namespace: (host name, name inside).
     pub net_devices: Vec<(String, String)>,
@@ -179,6 +180,8 @@ pub enum Op {
     NoNewPrivileges,
     /// Install the compiled filter.
     Seccomp,
+    /// setrlimit(2); the parent has raised the hard limit if that was needed.
+    Rlimit(Rlimit),
     /// Drop what is not in `bounding` from the bounding set (still root).
     BoundingSet { keep: CapMask },
     /// fchown(2) of stdio, setgroups(2), setgid(2), setuid(2), keeping capabilities. The groups are left alone where

@@ -16,8 +16,6 @@ use std::path::Path;
 /// The child's program.
 pub struct Frozen {
     pub steps: Vec<Action>,
-    /// How many trees the parent hands over (mounts with `from_parent`), in the order of their steps.
-    pub trees: usize,
     /// The highest capability of this kernel.
     pub last_capability: u32,
     /// `--preserve-fds`: descriptors from 3 + this on are closed on exec.
@@ -65,6 +63,7 @@ pub enum Action {
     Selinux { value: Vec<u8> },
     NoNewPrivileges,
     Seccomp(Filter),
+    Rlimit { resource: u32, soft: u64, hard: u64 },
     BoundingSet { keep: u64 },
     SetIds { uid: u32, gid: u32, groups: Option<Vec<u32>> },
     Capabilities { effective: u64, permitted: u64, inheritable: u64, ambient: u64 },
@@ -94,8 +93,8 @@ pub struct Mount {
 }
 
 pub enum Source {
-    /// The parent's tree number so-and-so.
-    Tree(usize),
+    /// Made by the parent, with its rights, when we ask for it.
+    Tree,
     Bind { path: CString, recursive: bool },
     Filesystem { fs: CString, parameters: Vec<(CString, Option<CString>)>, legacy: Option<Legacy> },
     Remount { bind: bool, parameters: Vec<(CString, Option<CString>)> },
@@ -156,15 +155,15 @@ pub struct Supplies<'a> {
 }
 
 pub fn freeze(plan: &Plan, mut supplies: Supplies) -> Result<Frozen> {
-    let mut frozen = Frozen { steps: Vec::with_capacity(plan.steps.len()), trees: 0, last_capability: supplies.last_capability, preserve_fds: supplies.preserve_fds };
+    let mut frozen = Frozen { steps: Vec::with_capacity(plan.steps.len()), last_capability: supplies.last_capability, preserve_fds: supplies.preserve_fds };
     for step in &plan.steps {
-        let action = freeze_step(step, plan, &mut supplies, &mut frozen.trees)?;
+        let action = freeze_step(step, plan, &mut supplies)?;
         frozen.steps.push(action);
     }
     Ok(frozen)
 }
 
-fn freeze_step(step: &Step, plan: &Plan, supplies: &mut Supplies, trees: &mut usize) -> Result<Action> {
+fn freeze_step(step: &Step, plan: &Plan, supplies: &mut Supplies) -> Result<Action> {
     let field = step.field.as_str();
     Ok(match &step.op {
         Op::JoinNamespace(join) => Action::JoinNamespace { fd: open_namespace(&join.path, &join.field)?, kind: join.kind.clone_flag() },
@@ -182,7 +181,7 @@ fn freeze_step(step: &Step, plan: &Plan, supplies: &mut Supplies, trees: &mut us
         },
         Op::LoopbackUp => Action::LoopbackUp,
         Op::PrepareRoot { rootfs, propagation, parent } => Action::PrepareRoot { rootfs: path_text(rootfs, field)?, propagation: *propagation, parent: *parent },
-        Op::Mount(mount) => Action::Mount(Box::new(freeze_mount(mount, field, trees)?)),
+        Op::Mount(mount) => Action::Mount(Box::new(freeze_mount(mount, field)?)),
         Op::Device(device) => Action::Device(freeze_device(device, field)?),
         Op::Symlink { target, path, replace } => Action::Symlink { target: text(target, field)?, path: inside(path, field)?, replace: *replace },
         Op::MakeDirectory { path } => Action::MakeDirectory { path: inside(path, field)? },
@@ -226,6 +225,7 @@ fn freeze_process(op: &Op, field: &str, supplies: &mut Supplies) -> Result<Actio
         Op::Selinux { label } => Action::Selinux { value: label.clone().into_bytes() },
         Op::NoNewPrivileges => Action::NoNewPrivileges,
         Op::Seccomp => Action::Seccomp(supplies.filter.take().ok_or_else(|| Error::invalid(field, "the plan installs a filter but none was compiled"))?),
+        Op::Rlimit(limit) => Action::Rlimit { resource: limit.resource, soft: limit.soft, hard: limit.hard },
         Op::BoundingSet { keep } => Action::BoundingSet { keep: *keep },
         Op::SetIds { uid, gid, additional_gids } => Action::SetIds { uid: *uid, gid: *gid, groups: additional_gids.clone() },
         Op::Capabilities { effective, permitted, inheritable, ambient } => {
@@ -251,10 +251,9 @@ fn texts(strings: &[String], field: &str) -> Result<Vec<CString>> {
     strings.iter().map(|s| text(s, field)).collect()
 }
 
-fn freeze_mount(op: &MountOp, field: &str, trees: &mut usize) -> Result<Mount> {
+fn freeze_mount(op: &MountOp, field: &str) -> Result<Mount> {
     let source = if op.from_parent {
-        *trees += 1;
-        Source::Tree(*trees - 1)
+        Source::Tree
     } else {
         match &op.source {
             MountSource::Bind { path, recursive } => Source::Bind { path: path_text(path, field)?, recursive: *recursive },

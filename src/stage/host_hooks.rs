@@ -17,7 +17,7 @@ pub fn run(phase: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
 }
 
 fn run_one(phase: &str, number: usize, hook: &Hook, state: &[u8]) -> Result<()> {
-    let failed = |cause: String| Error::new(Kind::Hook, format!("error running {phase} hook #{number}"), hook.path.clone(), cause);
+    let failed = |cause: String| Error::new(Kind::Hook, format!("error running {phase} hook #{number}"), "", format!("{}: {cause}", hook.path));
     let mut output = File::from(fs::memfd(c"hook-output").map_err(|e| failed(e.error("memfd_create", "", "").cause))?);
     let sink = || output.try_clone().map(Stdio::from).unwrap_or_else(|_| Stdio::null());
     let mut command = Command::new(&hook.path);
@@ -48,5 +48,6 @@ fn run_one(phase: &str, number: usize, hook: &Hook, state: &[u8]) -> Result<()> 
     let mut said = String::new();
     let _ = output.rewind().and_then(|()| output.take(OUTPUT_SHOWN).read_to_string(&mut said));
     let said = said.trim();
+    let status = status.to_string().replace("status: ", "status ");
     Err(failed(format!("{status}{}", if said.is_empty() { String::new() } else { format!(", output: {said}") })))
 }

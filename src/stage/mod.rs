@@ -9,6 +9,7 @@ pub mod parent;
 mod report;
 pub mod filter_cache;
 pub mod root;
+mod trees;
 pub mod wire;
 
 pub use freeze::{Filter, Frozen, Supplies, freeze};

@@ -3,17 +3,16 @@
 //! The stages are types, each consumed by the next: [`Spawned`] → [`Mapped`] → [`Created`] → [`Started`].
 //! Dropping one before the end kills the child and reaps it, so that no way out leaves a half-made container.
 
-use super::child::{Child, Lines, host_tree};
+use super::child::{Child, Lines};
 use super::freeze::{Frozen, open_namespace};
 use super::wire::{self, Heard, Message, Tag};
-use super::{host_hooks, idmap, report};
+use super::{host_hooks, idmap, report, trees};
 use crate::cgroup::SelfJoin;
-use crate::plan::{MountOp, MountSource, Op, Plan};
+use crate::plan::{Op, Plan, human_field};
 use crate::sys::process::{self, CLONE_NEWPID, CLONE_NEWTIME, Progress};
 use crate::sys::{Errno, fs, socket};
 use crate::{Error, Result, log};
-use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 /// What a spawn needs beside the plan.
@@ -33,8 +32,8 @@ pub struct Around<'a> {
 
 /// What the child asks for on its way.
 pub trait Requests {
-    /// The state for hooks, with the status `creating`.
-    fn hook_state(&mut self, pid: i32) -> Vec<u8>;
+    /// The state for hooks.
+    fn hook_state(&mut self, status: &str, pid: i32) -> Vec<u8>;
     /// The pty's master.
     fn console(&mut self, master: OwnedFd) -> Result<()>;
     /// The seccomp listener.
@@ -75,8 +74,6 @@ pub fn spawn<'p>(plan: &'p Plan, frozen: &Frozen, around: &Around) -> Result<Spa
     let fail = |call: &'static str| move |e: Errno| e.error(call, "starting the container's first process", "");
     let (wire, childs_wire) = socket::seqpacket_pair().map_err(fail("socketpair"))?;
     let progress = Progress::new().map_err(fail("mmap"))?;
-    let mut trees: Vec<Option<OwnedFd>> = Vec::new();
-    trees.resize_with(frozen.trees, || None);
     let detour = Detour::enter(plan, around)?;
     let cloned = process::clone3(plan.clone_flags & !CLONE_NEWTIME, around.cgroup).map_err(|e| {
         let err = fail("clone3")(e);
@@ -93,7 +90,7 @@ pub fn spawn<'p>(plan: &'p Plan, frozen: &Frozen, around: &Around) -> Result<Spa
             fs::close_copy(fd);
         }
         let lines = Lines { wire: childs_wire.as_fd(), init: around.init, cgroup: around.self_join, progress: &progress, fifos: around.fifos };
-        Child::new(frozen, lines, &mut trees).apply();
+        Child::new(frozen, lines).apply();
     };
     let live = Live { plan, pid: child.pid, pidfd: Rc::new(child.pidfd), wire, progress, armed: true };
     detour.leave()?;
@@ -197,6 +194,7 @@ impl<'p> Spawned<'p> {
         if let Some(score) = plan.oom_score_adj {
             set_oom_score(pid, score)?;
         }
+        self.0.raise_rlimits()?;
         super::netdev::move_all(&plan.net_devices, pid)?;
         Ok(Mapped(self.0))
     }
@@ -205,17 +203,7 @@ impl<'p> Spawned<'p> {
         if let Some(maps) = &self.0.plan.id_maps {
             idmap::write(self.0.pid, maps)?;
         }
-        let trees = self.trees()?;
-        wire::send_mapped(self.0.wire.as_fd(), &trees).map_err(|e| self.0.lost(e))
-    }
-
-    /// The mounts that are made from here, with our privileges and in our mount namespace.
-    fn trees(&self) -> Result<Vec<OwnedFd>> {
-        let mounts = self.0.plan.steps.iter().filter_map(|s| match &s.op {
-            Op::Mount(m) if m.from_parent => Some((m, &s.field)),
-            _ => None,
-        });
-        mounts.map(|(m, field)| tree(m, field, self.0.pid)).collect()
+        wire::send(self.0.wire.as_fd(), Message::new(Tag::Mapped), b"").map_err(|e| self.0.lost(e))
     }
 
     /// The sender of Second ends; its sibling, whose pidfd it sent, is the one from now on.
@@ -252,26 +240,8 @@ fn set_oom_score(pid: i32, score: i32) -> Result<()> {
         .map_err(|e| Error::io(&e, format!("setting /process/oomScoreAdj {score} by"), path.clone()).hint("lowering it needs CAP_SYS_RESOURCE"))
 }
 
-fn tree(m: &MountOp, field: &str, pid: i32) -> Result<OwnedFd> {
-    let MountSource::Bind { path, recursive } = &m.source else {
-        return Err(Error::invalid(field, "only bind mounts can be made from outside of the container"));
-    };
-    let userns = match &m.idmap {
-        Some(map) if map.uid.is_empty() && map.gid.is_empty() => Some((idmap::of_process(pid)?, map.recursive)),
-        Some(map) => Some((idmap::namespace(&map.uid, &map.gid)?, map.recursive)),
-        None => None,
-    };
-    let text = CString::new(path.to_string_lossy().as_bytes()).map_err(|_| Error::invalid(field, "the source holds a NUL byte"))?;
-    let attributes = (m.set, m.clear, m.exact_flags, m.rec_set, m.rec_clear);
-    host_tree(&text, *recursive, attributes, userns.as_ref().map(|(fd, r)| (fd.as_fd(), *r))).map_err(|e| {
-        let err = e.error("open_tree", format!("error mounting {:?} to rootfs at", path.display().to_string()), m.destination.display().to_string());
-        if m.idmap.is_some() { err.hint("the source's file system must support idmapped mounts (mount_setattr(2))") } else { err }
-    })
-}
-
 /// The pid that a pidfd is of, by its fdinfo.
 fn pid_of(pidfd: BorrowedFd) -> Result<i32> {
-    use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
     let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&e, "reading", path.clone()))?;
     let pid = text.lines().find_map(|l| l.strip_prefix("Pid:")).and_then(|p| p.trim().parse().ok());
@@ -288,7 +258,6 @@ impl<'p> Mapped<'p> {
         if !self.0.serve(requests)? {
             return Err(self.0.unexpected(None));
         }
-        self.0.set_rlimits()?;
         Ok(Created(self.0))
     }
 
@@ -299,12 +268,6 @@ impl<'p> Mapped<'p> {
         }
         self.0.check_exec()?;
         Ok(self.0.release())
-    }
-
-    /// exec: limits are set before the program is looked for.
-    pub fn limit(self) -> Result<Mapped<'p>> {
-        self.0.set_rlimits()?;
-        Ok(self)
     }
 }
 
@@ -343,10 +306,15 @@ impl Live<'_> {
                 (Tag::Warning, _) => log::warn(&report::sentence(self.plan, heard.message, &heard.text).to_string()),
                 (Tag::Console, Some(master)) => requests.console(master)?,
                 (Tag::HostHooks, _) => {
-                    let state = requests.hook_state(self.pid);
-                    host_hooks::run("prestart", &self.plan.hooks.prestart, &state)?;
-                    host_hooks::run("createRuntime", &self.plan.hooks.create_runtime, &state)?;
+                    // The deprecated prestart hooks were once run by `start`, and are told `created`, as by crun; runc
+                    // tells both `creating`.
+                    host_hooks::run("prestart", &self.plan.hooks.prestart, &requests.hook_state("created", self.pid))?;
+                    host_hooks::run("createRuntime", &self.plan.hooks.create_runtime, &requests.hook_state("creating", self.pid))?;
                     self.go_on()?;
+                }
+                (Tag::Tree, _) => {
+                    let tree = trees::make(self.plan, heard.message.a as usize, self.pid, self.pidfd.as_fd())?;
+                    wire::send_fds(self.wire.as_fd(), Message::new(Tag::Tree), &[tree.as_raw_fd()]).map_err(|e| self.lost(e))?;
                 }
                 (Tag::Listener, _) => {
                     let listener = process::pidfd_getfd(self.pidfd.as_fd(), heard.message.a as i32).map_err(|e| e.error("pidfd_getfd", "taking the seccomp listener", ""))?;
@@ -366,12 +334,17 @@ impl Live<'_> {
         wire::hear(self.wire.as_fd()).map_err(|e| e.error("recvmsg", "listening to the container's first process", ""))
     }
 
-    fn set_rlimits(&self) -> Result<()> {
+    /// Raise hard limits, which takes our privileges; the child sets the limits themselves, as its last act as root.
+    fn raise_rlimits(&self) -> Result<()> {
         for limit in &self.plan.rlimits {
-            process::set_rlimit(self.pid, limit.resource, limit.soft, limit.hard).map_err(|e| {
-                let err = e.error("prlimit", format!("error setting rlimits for process: setting {} to {}:{} of", limit.name, limit.soft, limit.hard), limit.field.clone());
-                if e == Errno(libc::EPERM) { err.hint("raising a hard limit needs CAP_SYS_RESOURCE; see `ulimit -Ha`") } else { err }
-            })?;
+            let failed = |call: &'static str, e: Errno| {
+                let err = e.error(call, format!("error setting rlimits for process: raising {} to {} ({})", limit.name, limit.hard, human_field(&limit.field)), "");
+                if e == Errno(libc::EPERM) { err.hint("a hard limit above the caller's needs CAP_SYS_RESOURCE; see `ulimit -Ha`") } else { err }
+            };
+            let (soft, hard) = process::rlimit(limit.resource).map_err(|e| failed("getrlimit", e))?;
+            if limit.hard > hard {
+                process::set_rlimit(self.pid, limit.resource, soft, limit.hard).map_err(|e| failed("prlimit", e))?;
+            }
         }
         Ok(())
     }

@@ -26,7 +26,12 @@ pub fn sentence(plan: &Plan, message: Message, text: &str) -> Error {
                 _ => err,
             }
         }
-        Op::Hooks { phase, .. } => Error::new(Kind::Hook, format!("error running {phase} hook"), "", if errno == 0 { text.to_string() } else { format!("{text}: {}", describe_errno(errno)) }),
+        Op::Hooks { phase, .. } => {
+            // The text begins with the hook's number.
+            let (number, rest) = text.split_once(' ').unwrap_or((text, ""));
+            let cause = if errno == 0 { rest.to_string() } else { format!("{rest}: {}", describe_errno(errno)) };
+            Error::new(Kind::Hook, format!("error running {phase} hook {number}"), "", cause)
+        }
         op => {
             let cause = if text.is_empty() { describe_errno(errno) } else { format!("{text}: {}", describe_errno(errno)) };
             Error::new(kind, op.describe(), field(step), cause)

@@ -2,13 +2,15 @@
 //!
 //! | from   | tag       | carries                        | then                                              |
 //! |--------|-----------|--------------------------------|---------------------------------------------------|
-//! | parent | Mapped    | id maps written; `a` trees, as fds | child goes on as root of its user namespace   |
+//! | parent | Mapped    | –                              | id maps are written: child goes on as root of it  |
+//! | parent | Tree      | a detached mount               | answer to the child's Tree                        |
 //! | parent | Continue  | –                              | answer to HostHooks and Listener                  |
 //! | parent | Start     | –                              | `run`: child execs                                |
 //! | child  | Second    | a pidfd                        | this is the container's init now, the sender ends |
 //! | child  | HostHooks | –                              | parent runs prestart, createRuntime; Continue     |
 //! | child  | IdMaps    | –                              | it has unshared its user namespace; Mapped        |
 //! | child  | TimeOffsets | –                          | parent writes them for the sender; Continue       |
+//! | child  | Tree      | `a` step                       | parent makes the mount with its rights; Tree      |
 //! | child  | Console   | the pty's master               | parent hands it on                                |
 //! | child  | Listener  | `a`: its fd number             | parent takes it by pidfd_getfd(2); Continue       |
 //! | child  | Warning   | as Failed                      | parent logs it; the child goes on                 |
@@ -19,7 +21,7 @@
 //! pidfd tells which. Nobody sleeps or polls.
 
 use crate::sys::{self, Errno, fs, socket};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -36,9 +38,10 @@ pub enum Tag {
     Failed,
     TimeOffsets,
     IdMaps,
+    Tree,
 }
 
-const TAGS: [Tag; 12] = [
+const TAGS: [Tag; 13] = [
     Tag::Mapped,
     Tag::Continue,
     Tag::Start,
@@ -51,6 +54,7 @@ const TAGS: [Tag; 12] = [
     Tag::Failed,
     Tag::TimeOffsets,
     Tag::IdMaps,
+    Tag::Tree,
 ];
 
 /// The fixed part of every message.
@@ -106,28 +110,15 @@ pub fn expect(fd: BorrowedFd, tag: Tag) -> sys::Result<Message> {
     Message::decode(&buf[..n]).filter(|m| m.tag == tag).ok_or(Errno(libc::EPIPE))
 }
 
-/// The child's side: wait for Mapped and fill `trees` with the descriptors that come in as many messages as it takes.
-pub fn expect_mapped(fd: BorrowedFd, trees: &mut [Option<OwnedFd>]) -> sys::Result<()> {
+/// The child's side: wait for Tree and its descriptor.
+pub fn expect_tree(fd: BorrowedFd) -> sys::Result<OwnedFd> {
     let mut buf = [0u8; HEADER];
-    let mut have = 0;
-    loop {
-        let (n, count) = socket::recv(fd, &mut buf, &mut trees[have..])?;
-        let message = Message::decode(&buf[..n]).filter(|m| m.tag == Tag::Mapped).ok_or(Errno(libc::EPIPE))?;
-        have += count;
-        if have >= message.a as usize {
-            return Ok(());
-        }
+    let mut fds = [None];
+    let (n, _) = socket::recv(fd, &mut buf, &mut fds)?;
+    match (Message::decode(&buf[..n]), fds[0].take()) {
+        (Some(Message { tag: Tag::Tree, .. }), Some(tree)) => Ok(tree),
+        _ => Err(Errno(libc::EPIPE)),
     }
-}
-
-/// The parent's side: Mapped with all of `trees`.
-pub fn send_mapped(fd: BorrowedFd, trees: &[OwnedFd]) -> sys::Result<()> {
-    let message = Message { tag: Tag::Mapped, a: trees.len() as u32, b: 0 };
-    let raw: Vec<RawFd> = trees.iter().map(|t| t.as_raw_fd()).collect();
-    if raw.is_empty() {
-        return send(fd, message, b"");
-    }
-    raw.chunks(socket::MAX_FDS).try_for_each(|chunk| send_fds(fd, message, chunk))
 }
 
 /// What the parent hears.
@@ -164,7 +155,7 @@ fn decode_heard(bytes: &[u8], fd: Option<OwnedFd>) -> Option<Heard> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, AsRawFd};
 
     #[test]
     fn a_message_arrives_as_it_was_sent() {
@@ -178,13 +169,10 @@ mod tests {
     }
 
     #[test]
-    fn more_trees_than_one_message_takes_all_arrive() {
+    fn a_tree_arrives_with_its_descriptor() {
         let (here, there) = socket::seqpacket_pair().unwrap();
-        let trees: Vec<OwnedFd> = (0..300).map(|_| here.try_clone().unwrap()).collect();
-        send_mapped(here.as_fd(), &trees).unwrap();
-        let mut got: Vec<Option<OwnedFd>> = (0..300).map(|_| None).collect();
-        expect_mapped(there.as_fd(), &mut got).unwrap();
-        assert!(got.iter().all(Option::is_some));
+        send_fds(here.as_fd(), Message::new(Tag::Tree), &[here.as_raw_fd()]).unwrap();
+        expect_tree(there.as_fd()).unwrap();
     }
 
     #[test]

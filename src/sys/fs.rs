@@ -174,10 +174,10 @@ pub fn umask(mask: u32) -> u32 {
     unsafe { libc::umask(mask) }
 }
 
-/// close_range(2) (Linux 5.9) from `first` on; `flags` may be CLOSE_RANGE_CLOEXEC (5.11).
-pub fn close_range(first: u32, flags: u32) -> Result<()> {
-    // SAFETY: the callers either only set CLOEXEC or own no descriptor from `first` on.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) }).map(drop)
+/// close_range(2) (Linux 5.9), both ends included; `flags` may be CLOSE_RANGE_CLOEXEC (5.11).
+pub fn close_range(first: u32, last: u32, flags: u32) -> Result<()> {
+    // SAFETY: the callers only set CLOEXEC, or are a child that uses none of these again and never runs a drop.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
 }
 
 pub fn read(fd: BorrowedFd, buf: &mut [u8]) -> Result<usize> {
@@ -248,4 +248,11 @@ pub fn close_copy(fd: BorrowedFd) {
     unsafe {
         libc::close(fd.as_raw_fd());
     }
+}
+
+/// pread(2) from the beginning; the part of `buf` that was filled, nothing on failure.
+pub fn read_at_start<'b>(fd: BorrowedFd, buf: &'b mut [u8]) -> &'b [u8] {
+    // SAFETY: `buf` is writable for its length.
+    let n = unsafe { libc::pread(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), 0) };
+    &buf[..n.max(0) as usize]
 }

@@ -235,6 +235,14 @@ pub fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, limit.as_ptr(), 0usize) }).map(drop)
 }
 
+/// Our own limit: (soft, hard).
+pub fn rlimit(resource: u32) -> Result<(u64, u64)> {
+    let mut limit = [0u64; 2];
+    // SAFETY: the kernel's rlimit64 is two u64; no new value is given.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, 0usize, limit.as_mut_ptr()) })?;
+    Ok((limit[0], limit[1]))
+}
+
 /// `struct sched_attr`, version 0 with its 48 bytes (sched_setattr(2), Linux 3.14).
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy, PartialEq)]

@@ -67,11 +67,12 @@ pub fn set_modes(tty: BorrowedFd, modes: &libc::termios) -> Result<()> {
     check(unsafe { libc::tcsetattr(tty.as_raw_fd(), libc::TCSANOW, modes) }).map(drop)
 }
 
-/// cfmakeraw(3) of `modes`.
+/// cfmakeraw(3) of `modes`, but for output: the container's pty leaves newlines to our terminal ([`clear_onlcr`]).
 pub fn raw(modes: &libc::termios) -> libc::termios {
     let mut raw = *modes;
     // SAFETY: `raw` is valid.
     unsafe { libc::cfmakeraw(&mut raw) };
+    raw.c_oflag |= libc::OPOST;
     raw
 }
 

@@ -180,9 +180,13 @@ fn memory_policy(cx: &mut Checker, policy: &MemoryPolicy) {
     const MODES: [&str; 7] = [
         "MPOL_DEFAULT", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE", "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_LOCAL",
     ];
-    cx.one_of(format_args!("{AT}/mode"), &policy.mode, &MODES);
-    for (i, flag) in policy.flags.iter().enumerate() {
-        cx.one_of(format_args!("{AT}/flags/{i}"), flag, &["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"]);
+    const FLAGS: [&str; 3] = ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
+    // runc's words, "invalid memory policy …", in front.
+    if !MODES.contains(&policy.mode.as_str()) {
+        cx.fault(format_args!("{AT}/mode"), format_args!("invalid memory policy mode {:?}", policy.mode), MODES.join(", "));
+    }
+    for (i, flag) in policy.flags.iter().enumerate().filter(|(_, flag)| !FLAGS.contains(&flag.as_str())) {
+        cx.fault(format_args!("{AT}/flags/{i}"), format_args!("invalid memory policy flag {flag:?}"), FLAGS.join(", "));
     }
     let has = |flag: &str| policy.flags.iter().any(|f| f == flag);
     if has("MPOL_F_STATIC_NODES") && has("MPOL_F_RELATIVE_NODES") {
@@ -194,10 +198,10 @@ fn memory_policy(cx: &mut Checker, policy: &MemoryPolicy) {
     };
     match (policy.mode.as_str(), nodes) {
         (_, Err(why)) => {
-            cx.fault(format_args!("{AT}/nodes"), format_args!("{:?}: {why}", policy.nodes), "a list of memory nodes, such as 0-3,7");
+            cx.fault(format_args!("{AT}/nodes"), format_args!("invalid memory policy nodes {:?}: {why}", policy.nodes), "a list of memory nodes, such as 0-3,7");
         }
-        ("MPOL_DEFAULT" | "MPOL_LOCAL", Ok(1..)) => {
-            cx.fault(format_args!("{AT}/nodes"), format_args!("{:?} with {}", policy.nodes, policy.mode), "no nodes with this mode");
+        ("MPOL_DEFAULT" | "MPOL_LOCAL", Ok(count @ 1..)) => {
+            cx.fault(format_args!("{AT}/nodes"), format_args!("invalid memory policy: {} mode requires 0 nodes but got {count}", policy.mode), "no nodes with this mode");
         }
         ("MPOL_BIND" | "MPOL_INTERLEAVE" | "MPOL_WEIGHTED_INTERLEAVE" | "MPOL_PREFERRED_MANY", Ok(0)) => {
             cx.fault(format_args!("{AT}/nodes"), format_args!("is empty with {}", policy.mode), "at least one memory node");

@@ -119,9 +119,9 @@ fn options(cx: &mut Checker, at: impl Display, mount: &Mount) {
         if pair.is_some() || OTHERS.contains(&option.as_str()) {
             continue;
         }
-        // The kernel ignores a filesystem's own options on a bind mount: to accept them would be to pretend.
+        // The kernel ignores a filesystem's own options on a bind mount, and runc lets it: a warning says so.
         if bind {
-            cx.fault(at, format_args!("{option:?} is for a filesystem, and a bind mount makes none"), "options of mount(8) that are not the filesystem's")
+            cx.warn(at, format_args!("{option:?} is for a filesystem; a bind mount makes none and ignores it"), "options of mount(8) that are not the filesystem's")
                 .did_you_mean(near_option(option));
         } else if cx.notes
             && !option.contains('=')

@@ -37,6 +37,7 @@ impl Child<'_> {
             Action::Affinity { mask } => Ok(process::sched_setaffinity(mask).map_err(why(b"sched_setaffinity (are these CPUs online and in the cgroup's cpuset?)"))?),
             Action::MemoryPolicy { mode, nodes } => Ok(process::set_mempolicy(*mode, nodes)?),
             Action::Personality { persona } => Ok(process::personality(*persona)?),
+            Action::Rlimit { resource, soft, hard } => Ok(process::set_rlimit(0, *resource, *soft, *hard)?),
             other => self.set_process(other),
         }
     }

@@ -12,10 +12,12 @@ const PASSWD_MOST: usize = 1 << 20;
 
 impl Child<'_> {
     pub(super) fn chdir(&mut self, path: &CStr, create: bool, denied_ok: bool) -> Done {
+        // Entered and checked as root already; a seccomp filter may forbid to do it again.
+        if self.cwd_entered {
+            return Ok(());
+        }
         match fs::chdir(path) {
             Err(Errno(libc::EACCES)) if denied_ok => return Ok(()),
-            // It was entered as root already; only the check remains.
-            Err(Errno(libc::EACCES)) if self.cwd_entered => {}
             Err(Errno(libc::ENOENT)) if create => {
                 let relative = path.to_bytes_with_nul();
                 let slashes = relative.iter().take_while(|b| **b == b'/').count();
@@ -84,9 +86,15 @@ impl Child<'_> {
 /// A regular file that we may execute.
 fn executable(path: &CStr) -> Result<(), Errno> {
     let file = fs::openat(fs::CWD, path, libc::O_PATH, 0)?;
-    match fs::fstat(file.as_fd())?.st_mode & libc::S_IFMT {
-        libc::S_IFDIR => Err(Errno(libc::EISDIR)),
-        _ => fs::may_execute(fs::CWD, path),
+    let mode = fs::fstat(file.as_fd())?.st_mode;
+    if mode & libc::S_IFMT == libc::S_IFDIR {
+        return Err(Errno(libc::EISDIR));
+    }
+    match fs::may_execute(fs::CWD, path) {
+        // A seccomp profile older than the call, or a kernel: then the bits must do, and execve(2) has the last word.
+        Err(Errno(libc::ENOSYS | libc::EPERM)) if mode & 0o111 != 0 => Ok(()),
+        Err(Errno(libc::ENOSYS | libc::EPERM)) => Err(Errno(libc::EACCES)),
+        other => other,
     }
 }
 

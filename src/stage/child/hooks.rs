@@ -14,10 +14,16 @@ impl Child<'_> {
         Ok(())
     }
 
-    fn run_hook(&self, number: usize, hook: &FrozenHook) -> Done {
+    fn run_hook(&mut self, number: usize, hook: &FrozenHook) -> Done {
         let (input, output) = fs::pipe()?;
+        let said = fs::memfd(c"hook-output")?;
+        // Before the root is entered a hook's working directory is the rootfs all the same, as runc has it.
+        if !self.entered {
+            fs::fchdir(self.root()?)?;
+        }
         let Some(child) = process::clone3(0, None)? else {
-            let failed = fs::dup2(input.as_fd(), 0).err().unwrap_or_else(|| {
+            let streams = [(input.as_fd(), 0), (said.as_fd(), 1), (said.as_fd(), 2)];
+            let failed = streams.iter().find_map(|(from, to)| fs::dup2(*from, *to).err()).unwrap_or_else(|| {
                 fs::umask(0o022);
                 signal::default_sigpipe();
                 process::execve(&hook.path, &hook.argv, &hook.envp)
@@ -32,20 +38,23 @@ impl Child<'_> {
             let _ = process::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
         }
         let exit = process::wait_pidfd(child.pidfd.as_fd(), true)?;
-        let mut digits = [0u8; 12];
-        let name = hook.path.to_bytes();
+        let (mut digits, mut code_digits) = ([0u8; 12], [0u8; 12]);
+        let head: &[&[u8]] = &[b"#", decimal(number as i64, &mut digits), b" ", hook.path.to_bytes()];
         match exit {
-            _ if ready == 0 => Err(Fault::new(Errno(libc::ETIMEDOUT), &[b"hook #", decimal(number as i64, &mut digits), b" ", name, b" ran longer than its timeout"])),
+            _ if ready == 0 => Err(Fault::new(Errno(0), head).and(&[b": it ran past its timeout and was killed"])),
             Some(Exit::Code(0)) => Ok(()),
             Some(Exit::Code(code)) => {
-                let mut number_digits = [0u8; 12];
-                let number = decimal(number as i64, &mut number_digits);
-                Err(Fault::new(Errno(0), &[b"hook #", number, b" ", name, b": exit status ", decimal(code.into(), &mut digits)]))
+                let mut text = [0u8; SHOWN];
+                let text = fs::read_at_start(said.as_fd(), &mut text);
+                Err(Fault::new(Errno(0), head).and(&[b": exit status ", decimal(code.into(), &mut code_digits), b", output: ", text]))
             }
-            _ => Err(Fault::new(Errno(0), &[b"hook #", decimal(number as i64, &mut digits), b" ", name, b" was killed by a signal"])),
+            _ => Err(Fault::new(Errno(0), head).and(&[b": it was killed by a signal"])),
         }
     }
 }
+
+/// How much of a failing hook's output goes into the message.
+const SHOWN: usize = 160;
 
 /// The state, with our pid in our own pid namespace, as runc has it. A hook that does not read it is free not to.
 fn feed(pipe: std::os::fd::BorrowedFd, hook: &FrozenHook) {

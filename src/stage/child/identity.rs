@@ -20,10 +20,7 @@ impl Child<'_> {
         process::setresuid(uid).map_err(why(b"setuid (is the uid mapped in the user namespace?)"))?;
         process::prctl(libc::PR_SET_KEEPCAPS, 0)?;
         // A change of ids cleared the death signal; until Created the container dies with the runtime.
-        if !self.created {
-            process::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)?;
-        }
-        Ok(())
+        self.die_with_parent()
     }
 
     pub(super) fn bounding_set(&self, keep: u64) -> Done {

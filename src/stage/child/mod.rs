@@ -11,7 +11,7 @@ mod exec;
 mod hooks;
 mod identity;
 mod mounts;
-pub use mounts::host_tree;
+pub use mounts::{Attributes, host_tree};
 mod namespaces;
 
 use super::freeze::{Action, Frozen};
@@ -19,7 +19,7 @@ use crate::cgroup::SelfJoin;
 use super::root::Buf;
 use super::wire::{self, Message, Tag};
 use crate::sys::{self, Errno, fs, process, process::Progress, signal};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// What goes wrong in a step: the kernel's answer, and a few words about where.
 pub struct Fault {
@@ -39,13 +39,17 @@ impl From<Errno> for Fault {
 impl Fault {
     /// `parts` joined, cut where the message ends.
     pub fn new(errno: Errno, parts: &[&[u8]]) -> Fault {
-        let mut fault = Fault::from(errno);
+        Fault::from(errno).and(parts)
+    }
+
+    /// More words behind those that are there.
+    fn and(mut self, parts: &[&[u8]]) -> Fault {
         for part in parts {
-            let take = part.len().min(fault.text.len() - fault.len);
-            fault.text[fault.len..fault.len + take].copy_from_slice(&part[..take]);
-            fault.len += take;
+            let take = part.len().min(self.text.len() - self.len);
+            self.text[self.len..self.len + take].copy_from_slice(&part[..take]);
+            self.len += take;
         }
-        fault
+        self
     }
 
     fn text(&self) -> &[u8] {
@@ -74,8 +78,6 @@ pub struct Lines<'a> {
 pub struct Child<'a> {
     frozen: &'a Frozen,
     lines: Lines<'a>,
-    /// Trees from the parent; a slot is emptied when its mount is attached.
-    trees: &'a mut [Option<OwnedFd>],
     step: usize,
     /// The container's root; the whole file system until PrepareRoot.
     root: Option<OwnedFd>,
@@ -94,8 +96,8 @@ pub struct Child<'a> {
 }
 
 impl<'a> Child<'a> {
-    pub fn new(frozen: &'a Frozen, lines: Lines<'a>, trees: &'a mut [Option<OwnedFd>]) -> Child<'a> {
-        Child { frozen, lines, trees, step: 0, root: None, entered: false, shared: false, mask: None, program: None, cwd_entered: false, created: false }
+    pub fn new(frozen: &'a Frozen, lines: Lines<'a>) -> Child<'a> {
+        Child { frozen, lines, step: 0, root: None, entered: false, shared: false, mask: None, program: None, cwd_entered: false, created: false }
     }
 
     /// Do all steps; ends in exec or in exit.
@@ -109,11 +111,20 @@ impl<'a> Child<'a> {
 
     fn prelude(&mut self) -> Done {
         signal::unblock_all();
-        process::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)?;
+        self.die_with_parent()?;
         // Host processes in our namespaces-to-be must not trace us or read our descriptors (CVE-2016-9962).
         process::prctl(libc::PR_SET_DUMPABLE, 0)?;
         fs::umask(0);
         close_on_exec_from(3 + self.frozen.preserve_fds)?;
+        Ok(())
+    }
+
+    /// A container that is being made dies with the runtime. An exec'd process is its own from the start: a detached
+    /// exec ends before it does.
+    fn die_with_parent(&self) -> Done {
+        if self.lines.init.is_none() && !self.created {
+            process::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)?;
+        }
         Ok(())
     }
 
@@ -189,6 +200,7 @@ impl<'a> Child<'a> {
     fn await_start(&mut self) -> Done {
         // From here on the container lives on its own; until here it dies with the runtime.
         process::prctl(libc::PR_SET_PDEATHSIG, 0)?;
+        self.close_all_but_lines();
         wire::send(self.lines.wire, Message::new(Tag::Created), b"")?;
         self.created = true;
         match self.lines.fifos {
@@ -201,8 +213,35 @@ impl<'a> Child<'a> {
     }
 }
 
+/// The container may wait long for its start: it keeps nothing open of the runtime's but what it waits on.
+impl Child<'_> {
+    fn close_all_but_lines(&mut self) {
+        self.root = None;
+        self.mask = None;
+        let mut keep = [self.lines.wire.as_raw_fd(), -1, -1];
+        if let Some((start, result)) = self.lines.fifos {
+            (keep[1], keep[2]) = (start.as_raw_fd(), result.as_raw_fd());
+        }
+        keep.sort_unstable();
+        let mut from = 3 + self.frozen.preserve_fds;
+        let first = from as i32;
+        for fd in keep.into_iter().filter(|fd| *fd >= first) {
+            close_range(from, fd as u32);
+            from = fd as u32 + 1;
+        }
+        close_range(from, u32::MAX);
+    }
+}
+
+/// Close `from..until`; a filter of the config may forbid it, and all of them are CLOEXEC anyway.
+fn close_range(from: u32, until: u32) {
+    if from < until {
+        let _ = fs::close_range(from, until.saturating_sub(1), 0);
+    }
+}
+
 /// CLOSE_RANGE_CLOEXEC is of Linux 5.11; older kernels get none of the caller's descriptors closed by it, so walk.
 fn close_on_exec_from(first: u32) -> Done {
     const CLOSE_RANGE_CLOEXEC: u32 = 4;
-    Ok(fs::close_range(first, CLOSE_RANGE_CLOEXEC)?)
+    Ok(fs::close_range(first, u32::MAX, CLOSE_RANGE_CLOEXEC)?)
 }

@@ -4,6 +4,7 @@ use super::{Child, Done, Fault, why};
 use crate::plan::EnterRoot;
 use crate::stage::freeze::{Legacy, Mount, Source};
 use crate::stage::root::{self, Want};
+use crate::stage::wire::{self, Message, Tag};
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::{Errno, fs};
 use std::ffi::{CStr, CString};
@@ -61,7 +62,7 @@ impl Child<'_> {
         }
         match m.source {
             // The parent has set them.
-            Source::Tree(_) => {}
+            Source::Tree => {}
             // fsmount(2) took them already; a tmpfs that is filled first gets them now.
             Source::Filesystem { .. } if !m.tmpcopyup => set_attributes_of(tree.as_fd(), 0, 0, false, m.rec_set, m.rec_clear)?,
             _ => set_attributes(tree.as_fd(), m)?,
@@ -80,7 +81,10 @@ impl Child<'_> {
     /// The mount, not yet attached anywhere.
     fn detached(&mut self, m: &Mount) -> Result<OwnedFd, Fault> {
         match &m.source {
-            Source::Tree(slot) => self.trees.get_mut(*slot).and_then(Option::take).ok_or(Fault::from(Errno(libc::EBADF))),
+            Source::Tree => {
+                wire::send(self.lines.wire, Message { tag: Tag::Tree, a: self.step as u32, b: 0 }, b"")?;
+                Ok(wire::expect_tree(self.lines.wire)?)
+            }
             Source::Bind { path, recursive } => {
                 mount::clone_tree(fs::CWD, path, *recursive).map_err(|e| Fault::new(e, &[b"source ", path.to_bytes()]))
             }
@@ -104,7 +108,7 @@ impl Child<'_> {
 
     fn target(&mut self, m: &Mount, want: Want) -> Result<OwnedFd, Fault> {
         root::ensure(self.root()?, &m.target, want, m.strict).map_err(|e| match e {
-            Errno(libc::ELOOP) if m.strict => Fault::new(e, &[b"destination must be an ordinary directory, but a symlink is part of /", m.target.to_bytes()]),
+            Errno(libc::ELOOP) if m.strict => Fault::new(e, &[b"it must be mounted on ordinary directory, not through a symlink: /", m.target.to_bytes()]),
             e => Fault::new(e, &[b"destination /", m.target.to_bytes()]),
         })
     }
@@ -313,8 +317,11 @@ fn propagate_parent(dir: BorrowedFd, propagation: u64) -> Done {
     Ok(mount::set_attr(at.as_fd(), &attr, false)?)
 }
 
+/// A mount's flags as [`host_tree`] sets them: set, clear, exact, and the recursive set and clear.
+pub type Attributes = (u64, u64, bool, u64, u64);
+
 /// The parent's side of a mount with `from_parent`: a detached tree with its attributes, cut off from the host's peers.
-pub fn host_tree(path: &CStr, recursive: bool, attributes: (u64, u64, bool, u64, u64), userns: Option<(BorrowedFd, bool)>) -> Result<OwnedFd, Errno> {
+pub fn host_tree(path: &CStr, recursive: bool, attributes: Attributes, userns: Option<(BorrowedFd, bool)>) -> Result<OwnedFd, Errno> {
     let tree = mount::clone_tree(fs::CWD, path, recursive)?;
     let (set, clear, exact, rec_set, rec_clear) = attributes;
     set_attributes_of(tree.as_fd(), set, clear, exact, rec_set, rec_clear).map_err(|f| f.errno)?;

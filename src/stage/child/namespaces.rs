@@ -12,22 +12,22 @@ impl Child<'_> {
         let init = self.lines.init.ok_or(Errno(libc::ESRCH))?;
         process::setns(init, flags)?;
         if flags & process::CLONE_NEWUSER != 0 {
-            become_root()?;
+            self.become_root()?;
         }
         Ok(())
     }
 
     pub(super) fn join_namespace(&mut self, fd: BorrowedFd, kind: u64) -> Done {
         process::setns(fd, kind)?;
-        if kind == process::CLONE_NEWUSER { become_root() } else { Ok(()) }
+        if kind == process::CLONE_NEWUSER { self.become_root() } else { Ok(()) }
     }
 
     pub(super) fn await_id_maps(&mut self, ask: bool) -> Done {
         if ask {
             wire::send(self.lines.wire, Message::new(Tag::IdMaps), b"")?;
         }
-        wire::expect_mapped(self.lines.wire, self.trees)?;
-        become_root()
+        wire::expect(self.lines.wire, Tag::Mapped)?;
+        self.become_root()
     }
 
     /// A pid or time namespace is only for children: fork as a sibling, hand its pidfd over, and end.
@@ -36,8 +36,7 @@ impl Child<'_> {
             wire::send_fds(self.lines.wire, Message::new(Tag::Second), &[child.pidfd.as_raw_fd()])?;
             process::exit_now(0);
         }
-        process::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)?;
-        Ok(())
+        self.die_with_parent()
     }
 
     /// By ourselves: moved by another process we would wait for a grace period (see `cgroup::join`).
@@ -62,15 +61,14 @@ impl Child<'_> {
         }
         Ok(())
     }
-}
 
-/// Uid and gid 0 of the new user namespace, so that what we make belongs to its root.
-fn become_root() -> Done {
-    // Setgroups may be denied in a user namespace of a single mapping; then there is nothing to clear.
-    let _ = process::setgroups(&[]);
-    process::setresgid(0).map_err(why(b"becoming gid 0 of the user namespace (is 0 mapped in gidMappings?)"))?;
-    process::setresuid(0).map_err(why(b"becoming uid 0 of the user namespace (is 0 mapped in uidMappings?)"))?;
-    // Changing ids cleared the death signal (prctl(2)).
-    process::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)?;
-    Ok(())
+    /// Uid and gid 0 of the new user namespace, so that what we make belongs to its root.
+    fn become_root(&self) -> Done {
+        // Setgroups may be denied in a user namespace of a single mapping; then there is nothing to clear.
+        let _ = process::setgroups(&[]);
+        process::setresgid(0).map_err(why(b"becoming gid 0 of the user namespace (is 0 mapped in gidMappings?)"))?;
+        process::setresuid(0).map_err(why(b"becoming uid 0 of the user namespace (is 0 mapped in uidMappings?)"))?;
+        // Changing ids cleared the death signal (prctl(2)).
+        self.die_with_parent()
+    }
 }
