@@ -172,7 +172,7 @@ fn exec_with_a_socket() {
     let b = Bundle::new("execsock");
     b.sleeps().up();
     let socket = pty::socket_in(&b.dir, "c.sock");
-    b.exec_with(&["--tty", "--detach", "--console-socket", socket.as_str(), "--pid-file", "p"], &["sh", "-c", "stty size; tty; read x; echo got $x"]).ok();
+    b.exec_with(&["--tty", "--detach", "--console-socket", socket.as_str(), "--pid-file", "p"], &["sh", "-c", "tty; read x; echo got $x"]).ok();
     let mut terminal = Terminal::of(socket.receive().1);
     terminal.expect("/dev/pts/");
     terminal.type_in("this\n");

@@ -351,7 +351,9 @@ impl Bundle {
     pub fn call_with_input(&self, args: &[&str], input: &str) -> Outcome {
         let path = self.path("input");
         fs::write(&path, input).unwrap();
-        self.call_with(args, |c| drop(c.stdin(File::open(&path).unwrap())))
+        self.call_with(args, |c| {
+            c.stdin(File::open(&path).unwrap());
+        })
     }
 
     #[track_caller]
