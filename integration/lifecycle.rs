@@ -553,7 +553,7 @@ fn hooks_of_all_kinds_get_the_state() {
     place("poststart");
     // runtime.md § State: hooks in the container's namespaces see its pid as the container does.
     for (kind, status, pid) in [
-        ("prestart", "creating", Some(pid)),
+        ("prestart", "created", Some(pid)),
         ("createRuntime", "creating", Some(pid)),
         ("createContainer", "creating", Some(1)),
         ("startContainer", "created", Some(1)),

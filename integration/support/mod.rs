@@ -259,6 +259,10 @@ impl Bundle {
         self
     }
 
+    pub fn without_mounts(&self, destinations: &[&str]) -> &Bundle {
+        destinations.iter().fold(self, |b, destination| b.without_mount(destination))
+    }
+
     pub fn without_namespace(&self, kind: &str) -> &Bundle {
         self.config.borrow_mut()["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != kind);
         self.save();
