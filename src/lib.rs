@@ -3,7 +3,8 @@
 //! The modules in the order in which a `create` passes through them; arrows run down only
 //! (`conformance/architecture.rs` holds this):
 //!
-//! `cli` → `container` → `stage` → {`cgroup`, `seccomp`, `plan`} → `spec`; `host`, `stage`, `cgroup` → `sys`.
+//! `cli` → `container` → `stage` → {`cgroup`, `seccomp`, `plan`} → `spec`; `plan`, `cgroup` → `host`;
+//! `host`, `stage`, `cgroup`, `container` → `sys`.
 
 pub mod cli; // one file a command: arguments → one library call → print
 pub mod container; // the store, its lock, state.json, the lifecycle

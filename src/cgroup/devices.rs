@@ -343,7 +343,7 @@ mod tests {
     fn all_resets_and_rules_merge() {
         let set = built(&[(true, "c 1:3 r"), (false, "a"), (true, "c 1:5 r"), (true, "c 1:5 w"), (true, "b *:* m")]).unwrap();
         let fresh = RuleSet { default_allow: true, ..RuleSet::default() };
-        assert_eq!(lines(&fresh, &set), ["-a *:* rwm", "+b *:* m", "+c 1:5 rw"]);
+        assert_eq!(lines(&fresh, &set), ["-a *:* rwm", "+c 1:5 rw", "+b *:* m"]);
         assert_eq!(lines(&set, &set), [""; 0]);
     }
 

@@ -57,7 +57,7 @@ impl Cgroup {
                 }
                 Err(_) if node.is_optional() => {}
                 Err(e) if self.may_pass_over(&e) => {}
-                Err(e) => return Err(file::failure(&e, "unable to apply cgroup configuration: opening", &node.path, "tasks")),
+                Err(e) => return Err(file::failure(&e, "unable to apply cgroup configuration: adding pid of the child to", &node.path, "tasks")),
             }
         }
         Ok(join)
@@ -104,7 +104,7 @@ impl Cgroup {
             Ok(()) => Ok(()),
             Err(_) if self.version == Version::V1 && node.is_optional() => Ok(()),
             Err(e) if self.may_pass_over(&e) => Ok(()),
-            Err(e) => Err(file::failure(&e, &format!("unable to apply cgroup configuration: adding process {pid} to"), &node.path, "cgroup.procs")),
+            Err(e) => Err(file::failure(&e, &format!("unable to apply cgroup configuration: adding pid {pid} to"), &node.path, "cgroup.procs")),
         }
     }
 

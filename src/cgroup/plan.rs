@@ -47,6 +47,10 @@ impl Cgroup {
         let mut seen: Vec<&str> = Vec::new();
         for wish in wishes {
             let bad = |why: String| Error::usage(format!("invalid --cgroup argument: {wish} ({why})"));
+            let path = wish.split_once(':').map_or(wish.as_str(), |(_, path)| path);
+            if Path::new(path).components().any(|c| c == std::path::Component::ParentDir) {
+                return Err(Error::usage(format!("bad sub cgroup path: {path} leads out of the container's cgroup")));
+            }
             let Some((controllers, path)) = wish.split_once(':') else {
                 if wishes.len() > 1 {
                     return Err(bad("missing <controller>: prefix".into()));
@@ -227,9 +231,10 @@ mod tests {
     fn exec_below_the_container() {
         let cgroup = Cgroup::plan(&hybrid(), "/c", "box", false).unwrap();
         assert_eq!(cgroup.below(&["sub".into()]).unwrap().path("cpuset").unwrap(), Path::new("/sys/fs/cgroup/cpuset/c/sub"));
-        let some = cgroup.below(&["cpu:../../x".into()]).unwrap();
+        let some = cgroup.below(&["cpu:x".into()]).unwrap();
         assert_eq!(some.path("cpuacct").unwrap(), Path::new("/sys/fs/cgroup/cpu,cpuacct/c/x"));
         assert_eq!(some.path("cpuset"), cgroup.path("cpuset"));
+        assert!(cgroup.below(&["..".into()]).unwrap_err().to_string().starts_with("bad sub cgroup path"));
         for bad in [&["bogus:x"][..], &[":x"], &["cpu:x", "cpu:y"], &["a", "b"]] {
             let wishes: Vec<String> = bad.iter().map(|s| s.to_string()).collect();
             assert!(cgroup.below(&wishes).unwrap_err().to_string().starts_with("invalid --cgroup argument"));

@@ -11,6 +11,7 @@ pub(crate) const VERB: Verb = Verb {
     name: "create",
     about: "create a container, ready to start",
     flags,
+    enters: true,
     run,
     failure: Failure { code: 1, prefix: Prefix::ProgramAndVerb },
     ..Verb::BASE

@@ -15,6 +15,7 @@ pub(crate) const VERB: Verb = Verb {
     positionals: (1, usize::MAX),
     flags_end: FlagsEnd::AfterFirst,
     flags,
+    enters: true,
     run,
     failure: Failure { code: 255, prefix: Prefix::Verb },
     ..Verb::BASE

@@ -52,6 +52,8 @@ pub(crate) struct Verb {
     pub flags_end: FlagsEnd,
     /// It never looks at `--root`.
     pub stateless: bool,
+    /// A process of it comes within the container's reach, so the binary is sealed first.
+    pub enters: bool,
     pub flags: fn() -> Vec<clap::Arg>,
     /// The exit code.
     pub run: fn(&Call) -> anyhow::Result<u8>,
@@ -82,6 +84,7 @@ impl Verb {
         positionals: (1, 1),
         flags_end: FlagsEnd::Never,
         stateless: false,
+        enters: false,
         flags: Vec::new,
         run: |_| Ok(0),
         failure: Failure { code: 1, prefix: Prefix::None },
@@ -171,6 +174,9 @@ fn dispatch(argv: &[OsString]) -> Result<u8, Stop> {
     };
     if globals.version {
         return printed(version::print(&program));
+    }
+    if verb.enters {
+        crate::container::run_sealed()?;
     }
     let command = verb.command();
     let options = globals::command();

@@ -10,6 +10,7 @@ pub(crate) const VERB: Verb = Verb {
     name: "run",
     about: "create a container, start it and wait for it",
     flags,
+    enters: true,
     run,
     failure: Failure { code: 1, prefix: Prefix::ProgramAndVerb },
     ..Verb::BASE

@@ -13,6 +13,7 @@ mod store;
 mod time;
 mod verbs;
 
+pub use crate::stage::seal::run_sealed;
 pub use request::*;
 
 use crate::cgroup::Cgroup;
@@ -69,6 +70,8 @@ fn plan_again(record: &Record, spec: &Spec) -> Result<Plan> {
 fn filter(context: &Context, profile: &spec::Seccomp) -> Result<stage::Filter> {
     let compiled = stage::filter_cache::load_or_compile(&context.root.join(".seccomp-cache"), profile, seccomp::Arch::NATIVE)?;
     compiled.warnings.iter().for_each(|w| log::debug(w));
+    let listener = if compiled.notify { seccomp::FILTER_FLAG_NEW_LISTENER } else { 0 };
+    log::debug(&format!("seccomp filter flags: {}", compiled.flags | listener));
     let program = compiled.program.iter().map(|i| i.as_word()).collect();
     Ok(stage::Filter { program, flags: compiled.flags, notify: compiled.notify })
 }

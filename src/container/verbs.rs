@@ -27,7 +27,14 @@ impl Context {
             Status::Running | Status::Paused => return Err(wrong_state(&entry, "cannot start an already running container:", "")),
         }
         let notify = super::notify::NotifySocket::of(&entry.dir)?;
-        wake(&entry)?;
+        if let Err(e) = wake(&entry) {
+            // runtime.md § Lifecycle 7: after a failing startContainer hook the container is destroyed.
+            if e.kind == Kind::Hook {
+                drop(lock);
+                self.delete(id, true)?;
+            }
+            return Err(e);
+        }
         let state = entry.record.hook_state("running", entry.record.init_process_pid);
         let spec = entry.spec()?;
         if let Err(e) = host_hooks::run("poststart", &spec.hooks.poststart, &state) {
@@ -146,8 +153,8 @@ impl Context {
     /// Host pids of all processes in the container.
     pub fn pids(&self, id: &str) -> Result<Vec<i32>> {
         let entry = self.open(id)?;
-        if entry.status()? == Status::Stopped {
-            return Err(wrong_state(&entry, "container not running:", ""));
+        if entry.status()? == Status::Stopped && !entry.record.cgroup().exists() {
+            return Ok(Vec::new());
         }
         entry.record.cgroup().all_pids()
     }

@@ -274,6 +274,9 @@ impl Builder<'_> {
         let hooks = &self.spec.hooks;
         if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
             self.push("/hooks", Op::HostHooks);
+        } else if !self.plan.net_devices.is_empty() {
+            // The parent moves them when the child is in its namespaces, however it got there.
+            self.push("/linux/netDevices", Op::HostHooks);
         }
         if !hooks.create_container.is_empty() {
             self.push("/hooks/createContainer", Op::Hooks { phase: "createContainer", hooks: hooks.create_container.clone() });

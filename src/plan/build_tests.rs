@@ -74,7 +74,7 @@ fn what_is_written_comes_before_read_only() {
 fn the_cgroup_namespace_stands_between_the_cgroup_and_its_mount() {
     let plan = full(true);
     let unshare = at(&plan, |op| matches!(op, Op::Unshare { .. }));
-    assert!(at(&plan, |op| *op == Op::AwaitCgroup) < unshare);
+    assert!(at(&plan, |op| *op == Op::JoinCgroup) < unshare);
     assert!(unshare < at(&plan, |op| matches!(op, Op::Mount(m) if m.destination == Path::new("/sys/fs/cgroup"))));
     assert_eq!(plan.clone_flags & NsKind::Cgroup.clone_flag(), 0);
     // Without such a mount: as late as can be, but before any hook may look.
@@ -235,5 +235,5 @@ fn every_step_describes_itself() {
         assert!(step.op.describe().contains(' '), "{step:?}");
     }
     let shm = full(true).steps.iter().find(|step| step.field == "/mounts/6").unwrap().op.describe();
-    assert_eq!(shm, "mounting tmpfs on /dev/shm");
+    assert_eq!(shm, "error mounting \"tmpfs\" to rootfs at \"/dev/shm\"");
 }

@@ -123,11 +123,10 @@ impl CapSet {
         };
         keep(&mut self.effective, self.permitted, "effective capabilities that are not permitted");
         keep(&mut self.inheritable, self.bounding, "inheritable capabilities that are not in the bounding set");
-        keep(
-            &mut self.ambient,
-            self.permitted & self.inheritable,
-            "ambient capabilities that are not both permitted and inheritable",
-        );
+        let lost = self.ambient & !(self.permitted & self.inheritable);
+        self.ambient &= !lost;
+        // runc's words, which its users look for.
+        warnings.extend(names_of(lost).iter().map(|name| format!("can't raise ambient capability {name}: it is not both permitted and inheritable")));
     }
 }
 

@@ -42,7 +42,7 @@ impl Op {
             Op::Mount(mount) => mount.describe(),
             Op::Device(device) => format!("creating device node {}", device.path.display()),
             Op::Symlink { path, target, .. } => format!("creating symlink {} to {target}", path.display()),
-            Op::HostHooks => "running the prestart and createRuntime hooks".into(),
+            Op::HostHooks => "waiting for network devices, and the prestart and createRuntime hooks".into(),
             Op::Hooks { phase, .. } => format!("running {phase} hooks"),
             Op::Console { .. } => "setting up the console".into(),
             Op::EnterRoot { how: EnterRoot::Pivot } => "pivoting into the rootfs".into(),
@@ -99,7 +99,7 @@ impl Join {
 
 impl MountOp {
     fn describe(&self) -> String {
-        let on = |what: &str| format!("mounting {what} on {}", self.destination.display());
+        let on = |what: &str| format!("error mounting {what:?} to rootfs at {:?}", self.destination.display().to_string());
         match &self.source {
             MountSource::Bind { path, .. } => on(&path.display().to_string()),
             MountSource::Filesystem { fs, source, .. } if source.is_empty() || fs == source => on(fs),

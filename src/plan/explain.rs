@@ -22,7 +22,10 @@ pub fn to_text(plan: &Plan) -> String {
             out.heading(now.title());
         }
         (phase, headed) = (now, true);
-        out.line(&sentence(&step.op), &step.field);
+        match step.op {
+            Op::HostHooks if !plan.net_devices.is_empty() => out.line("wait while the parent moves the network devices and runs its hooks", &step.field),
+            _ => out.line(&sentence(&step.op), &step.field),
+        }
     }
     if !plan.hooks.poststart.is_empty() {
         out.heading("the parent, once the program runs");

@@ -72,7 +72,7 @@ pub(super) fn plan(site: &Site) -> Result<Mounts> {
 
 fn plan_one(site: &Site, field: &str, mount: &Mount, out: &mut Mounts) -> Result<()> {
     let options = MountOptions::parse(&mount.options);
-    let destination = destination(field, mount, out)?;
+    let destination = destination(site, field, mount, out)?;
     check_text(field, mount)?;
     if options.tmpcopyup && mount.kind != "tmpfs" {
         return Err(Error::invalid(format!("{field}/options"), "tmpcopyup is for a tmpfs only"));
@@ -138,7 +138,7 @@ impl MountOp {
     }
 }
 
-fn destination(field: &str, mount: &Mount, out: &mut Mounts) -> Result<PathBuf> {
+fn destination(site: &Site, field: &str, mount: &Mount, out: &mut Mounts) -> Result<PathBuf> {
     let pointer = || format!("{field}/destination");
     if mount.destination.is_empty() {
         return Err(Error::invalid(pointer(), "a mount needs a destination"));
@@ -151,6 +151,12 @@ fn destination(field: &str, mount: &Mount, out: &mut Mounts) -> Result<PathBuf> 
         ));
     }
     let path = clean(&mount.destination);
+    // Some callers name the host's path of a place in the rootfs; runc takes that as the place (its StripRoot).
+    let rootfs = site.spec.root.as_ref().map(|root| below(&site.options.bundle, &root.path));
+    let path = match rootfs.as_deref().filter(|rootfs| *rootfs != Path::new("/")).and_then(|rootfs| path.strip_prefix(rootfs).ok()) {
+        Some(inside) => Path::new("/").join(inside),
+        None => path,
+    };
     if path == Path::new("/") {
         return Err(Error::invalid(pointer(), "nothing can be mounted over the container's root"));
     }

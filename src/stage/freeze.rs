@@ -138,6 +138,7 @@ pub struct FrozenHook {
     pub path: CString,
     pub argv: Strings,
     pub envp: Strings,
+    pub home_for_uid: Option<u32>,
     /// Milliseconds, -1 without a limit.
     pub timeout: i32,
     /// The state on its stdin is `before`, then the pid, then `after`.
@@ -187,7 +188,7 @@ fn freeze_step(step: &Step, plan: &Plan, supplies: &mut Supplies) -> Result<Acti
         Op::MakeDirectory { path } => Action::MakeDirectory { path: inside(path, field)? },
         Op::ReopenDevNull => Action::ReopenDevNull,
         Op::HostHooks => Action::HostHooks,
-        Op::Hooks { phase, hooks } => Action::Hooks { hooks: freeze_hooks(phase, hooks, supplies)? },
+        Op::Hooks { phase, hooks } => Action::Hooks { hooks: freeze_hooks(phase, hooks, plan, supplies)? },
         Op::Console { width, height, bind } => Action::Console { width: *width, height: *height, bind: *bind },
         Op::EnterRoot { how } => Action::EnterRoot(*how),
         Op::RootPropagation { propagation } => Action::RootPropagation { propagation: *propagation },
@@ -315,25 +316,31 @@ fn freeze_device(op: &DeviceOp, field: &str) -> Result<Device> {
     })
 }
 
-fn freeze_hooks(phase: &str, hooks: &[Hook], supplies: &Supplies) -> Result<Vec<FrozenHook>> {
+fn freeze_hooks(phase: &str, hooks: &[Hook], plan: &Plan, supplies: &Supplies) -> Result<Vec<FrozenHook>> {
     let status = if phase == "startContainer" { "created" } else { "creating" };
     let (before, after) = (supplies.hook_state)(status);
-    hooks
-        .iter()
-        .enumerate()
-        .map(|(i, hook)| {
-            let field = format!("/hooks/{phase}/{i}");
-            let args = if hook.args.is_empty() { vec![hook.path.clone()] } else { hook.args.clone() };
-            Ok(FrozenHook {
-                path: text(&hook.path, &field)?,
-                argv: Strings::new(texts(&args, &field)?),
-                envp: Strings::new(texts(&hook.env, &field)?),
-                timeout: hook.timeout.map_or(-1, |s| s.saturating_mul(1000).clamp(0, i32::MAX as i64) as i32),
-                before: before.clone(),
-                after: after.clone(),
-            })
-        })
-        .collect()
+    hooks.iter().enumerate().map(|(i, hook)| freeze_hook(&format!("/hooks/{phase}/{i}"), hook, plan, &before, &after)).collect()
+}
+
+fn freeze_hook(field: &str, hook: &Hook, plan: &Plan, before: &[u8], after: &[u8]) -> Result<FrozenHook> {
+    let args = if hook.args.is_empty() { vec![hook.path.clone()] } else { hook.args.clone() };
+    // A hook that was given the process's environment gets its HOME too, which is looked up in the container.
+    let home_for_uid = plan.steps.iter().find_map(|s| match &s.op {
+        Op::Exec { env, home_for_uid, .. } if *env == hook.env => *home_for_uid,
+        _ => None,
+    });
+    // Without an environment of its own a hook has ours, as with runc.
+    let inherited = || std::env::vars().map(|(key, value)| format!("{key}={value}")).collect();
+    let env = texts(&if hook.env.is_empty() { inherited() } else { hook.env.clone() }, field)?;
+    Ok(FrozenHook {
+        path: text(&hook.path, field)?,
+        argv: Strings::new(texts(&args, field)?),
+        envp: if home_for_uid.is_some() { Strings::with_slot("HOME=/", env) } else { Strings::new(env) },
+        home_for_uid,
+        timeout: hook.timeout.map_or(-1, |s| s.saturating_mul(1000).clamp(0, i32::MAX as i64) as i32),
+        before: before.to_vec(),
+        after: after.to_vec(),
+    })
 }
 
 /// Open a namespace file, which the config names by a host path.

@@ -25,7 +25,11 @@ fn run_one(phase: &str, number: usize, hook: &Hook, state: &[u8]) -> Result<()> 
         use std::os::unix::process::CommandExt;
         command.arg0(name).args(arguments);
     }
-    command.env_clear().envs(hook.env.iter().filter_map(|e| e.split_once('=')));
+    // Without an environment of its own a hook has ours, as with runc.
+    if !hook.env.is_empty() {
+        command.env_clear();
+    }
+    command.envs(hook.env.iter().filter_map(|e| e.split_once('=')));
     command.stdin(Stdio::piped()).stdout(sink()).stderr(sink());
     let mut child = command.spawn().map_err(|e| failed(format!("starting it: {}", Error::io(&e, "", "").cause)))?;
     if let Some(mut stdin) = child.stdin.take() {

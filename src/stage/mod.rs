@@ -5,10 +5,12 @@ pub mod freeze;
 pub mod host_hooks;
 mod idmap;
 mod netdev;
+mod rtnetlink;
 pub mod parent;
 mod report;
 pub mod filter_cache;
 pub mod root;
+pub mod seal;
 mod trees;
 pub mod wire;
 

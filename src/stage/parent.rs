@@ -195,7 +195,6 @@ impl<'p> Spawned<'p> {
             set_oom_score(pid, score)?;
         }
         self.0.raise_rlimits()?;
-        super::netdev::move_all(&plan.net_devices, pid)?;
         Ok(Mapped(self.0))
     }
 
@@ -306,6 +305,8 @@ impl Live<'_> {
                 (Tag::Warning, _) => log::warn(&report::sentence(self.plan, heard.message, &heard.text).to_string()),
                 (Tag::Console, Some(master)) => requests.console(master)?,
                 (Tag::HostHooks, _) => {
+                    // The child is in its network namespace by now, and the hooks find the devices there, as runc's do.
+                    super::netdev::move_all(&self.plan.net_devices, self.pid)?;
                     // The deprecated prestart hooks were once run by `start`, and are told `created`, as by crun; runc
                     // tells both `creating`.
                     host_hooks::run("prestart", &self.plan.hooks.prestart, &requests.hook_state("created", self.pid))?;

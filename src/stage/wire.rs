@@ -7,7 +7,7 @@
 //! | parent | Continue  | –                              | answer to HostHooks and Listener                  |
 //! | parent | Start     | –                              | `run`: child execs                                |
 //! | child  | Second    | a pidfd                        | this is the container's init now, the sender ends |
-//! | child  | HostHooks | –                              | parent runs prestart, createRuntime; Continue     |
+//! | child  | HostHooks | –                              | parent moves network devices, runs prestart and createRuntime; Continue |
 //! | child  | IdMaps    | –                              | it has unshared its user namespace; Mapped        |
 //! | child  | TimeOffsets | –                          | parent writes them for the sender; Continue       |
 //! | child  | Tree      | `a` step                       | parent makes the mount with its rights; Tree      |

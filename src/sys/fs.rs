@@ -256,3 +256,34 @@ pub fn read_at_start<'b>(fd: BorrowedFd, buf: &'b mut [u8]) -> &'b [u8] {
     let n = unsafe { libc::pread(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), 0) };
     &buf[..n.max(0) as usize]
 }
+
+/// An anonymous file in memory that can be sealed and executed.
+pub fn sealable_memfd(name: &CStr) -> Result<OwnedFd> {
+    // SAFETY: `name` is a valid C string; the result is a new descriptor of ours.
+    unsafe { Ok(OwnedFd::from_raw_fd(check(libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING))?)) }
+}
+
+/// No write, growth or shrinking from here on, and no seal taken away (fcntl(2) F_ADD_SEALS).
+const SEALS: i32 = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+
+pub fn seal(memfd: BorrowedFd) -> Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::fcntl(memfd.as_raw_fd(), libc::F_ADD_SEALS, SEALS) }).map(drop)
+}
+
+pub fn is_sealed(fd: BorrowedFd) -> bool {
+    // SAFETY: no memory is involved.
+    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) == SEALS }
+}
+
+/// sendfile(2) until the end of `from`.
+pub fn copy_all(from: BorrowedFd, to: BorrowedFd) -> Result<()> {
+    const CHUNK: usize = 1 << 20;
+    loop {
+        // SAFETY: a null offset means the file's own.
+        let n = retry(|| check(unsafe { libc::sendfile(to.as_raw_fd(), from.as_raw_fd(), std::ptr::null_mut(), CHUNK) }))?;
+        if n == 0 {
+            return Ok(());
+        }
+    }
+}

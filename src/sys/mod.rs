@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod fs;
 pub mod mount;
 pub mod net;
+pub mod netlink;
 pub mod process;
 pub mod signal;
 pub mod socket;

@@ -52,6 +52,22 @@ pub fn default_sigpipe() {
     }
 }
 
+extern "C" fn exit_by_signal(signal: libc::c_int) {
+    // SAFETY: _exit is async-signal-safe.
+    unsafe { libc::_exit(128 + signal) }
+}
+
+/// Let the signals that end an ordinary process end this one too; exec(2) gives them their default action back.
+pub fn exit_on_termination() {
+    let handler = exit_by_signal as extern "C" fn(libc::c_int);
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM] {
+        // SAFETY: the handler calls only _exit.
+        unsafe {
+            libc::signal(signal, handler as libc::sighandler_t);
+        }
+    }
+}
+
 /// poll(2) for readability (or hang-up); `timeout` in ms, -1 for ever. Bit n of the result: `fds[n]` is ready.
 pub fn poll(fds: &[BorrowedFd], timeout: i32) -> Result<u32> {
     const MOST: usize = 8;

@@ -38,6 +38,10 @@ pub fn check(cx: &mut Checker) {
     }
     if let Some(scheduler) = &process.scheduler {
         self::scheduler(cx, scheduler);
+        let pinned = cx.spec.linux.resources.as_ref().and_then(|r| r.cpu.as_ref()).is_some_and(|cpu| !cpu.cpus.is_empty());
+        if pinned && scheduler.policy == "SCHED_DEADLINE" {
+            cx.fault("/process/scheduler", "process scheduler can't be used together with AllowedCPUs (/linux/resources/cpu/cpus)", "one of the two: the kernel schedules deadlines over all CPUs");
+        }
     }
     placement(cx, process);
     super::kernel::selinux_label(cx, "/process/selinuxLabel", &process.selinux_label);

@@ -3,6 +3,7 @@
 use super::{Child, Done, Fault};
 use crate::stage::freeze::Exec;
 use crate::stage::root::{self, Buf, Want};
+use crate::sys::process::Strings;
 use crate::sys::{Errno, fs, process, signal};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -53,20 +54,26 @@ impl Child<'_> {
     }
 
     pub(super) fn exec(&mut self, exec: &Exec) -> Done {
-        if let Some(uid) = exec.home_for_uid {
-            let mut home = Buf::new();
-            if self.find_home(uid, &mut home).is_ok() && !home.as_bytes().is_empty() {
-                exec.envp.fill(&[b"HOME=", home.as_bytes()]);
-            }
-        }
+        self.fill_home(exec.home_for_uid, &exec.envp);
         let program = self.program.take().ok_or(Errno(libc::ENOENT))?;
         let path = program.as_cstr()?;
         signal::default_sigpipe();
         Err(process::execve(path, &exec.argv, &exec.envp).into())
     }
 
+    /// Set HOME in the slot of `envp`, if it is wanted and can be found; else it stays `/`.
+    pub(super) fn fill_home(&self, uid: Option<u32>, envp: &Strings) {
+        let mut home = Buf::new();
+        if let Some(uid) = uid
+            && self.find_home(uid, &mut home).is_ok()
+            && !home.as_bytes().is_empty()
+        {
+            envp.fill(&[b"HOME=", home.as_bytes()]);
+        }
+    }
+
     /// The home directory of `uid` in the container's own /etc/passwd.
-    fn find_home(&mut self, uid: u32, home: &mut Buf) -> Result<(), Errno> {
+    fn find_home(&self, uid: u32, home: &mut Buf) -> Result<(), Errno> {
         let root = fs::openat(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
         let file = root::open(root.as_fd(), c"etc/passwd", libc::O_RDONLY | libc::O_NOCTTY | libc::O_NONBLOCK, false)?;
         if fs::fstat(file.as_fd())?.st_mode & libc::S_IFMT != libc::S_IFREG {

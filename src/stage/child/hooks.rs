@@ -15,6 +15,7 @@ impl Child<'_> {
     }
 
     fn run_hook(&mut self, number: usize, hook: &FrozenHook) -> Done {
+        self.fill_home(hook.home_for_uid, &hook.envp);
         let (input, output) = fs::pipe()?;
         let said = fs::memfd(c"hook-output")?;
         // Before the root is entered a hook's working directory is the rootfs all the same, as runc has it.
@@ -28,6 +29,15 @@ impl Child<'_> {
                 signal::default_sigpipe();
                 process::execve(&hook.path, &hook.argv, &hook.envp)
             });
+            let mut digits = [0u8; 12];
+            let why: &[&[u8]] = match failed.0 {
+                libc::ENOENT => &[b"no such file or directory"],
+                libc::EACCES => &[b"permission denied"],
+                errno => &[b"execve failed with errno ", decimal(errno.into(), &mut digits)],
+            };
+            for part in why {
+                let _ = fs::write(said.as_fd(), part);
+            }
             process::exit_now(if failed == Errno(libc::ENOENT) { 127 } else { 126 });
         };
         drop(input);
@@ -48,7 +58,9 @@ impl Child<'_> {
                 let text = fs::read_at_start(said.as_fd(), &mut text);
                 Err(Fault::new(Errno(0), head).and(&[b": exit status ", decimal(code.into(), &mut code_digits), b", output: ", text]))
             }
-            _ => Err(Fault::new(Errno(0), head).and(&[b": it was killed by a signal"])),
+            Some(Exit::Signal(libc::SIGSYS)) => Err(Fault::new(Errno(0), head).and(&[b": signal: bad system call (the seccomp profile forbids what it did)"])),
+            Some(Exit::Signal(signal)) => Err(Fault::new(Errno(0), head).and(&[b": killed by signal ", decimal(signal.into(), &mut code_digits)])),
+            None => Err(Fault::new(Errno(0), head).and(&[b": its end is not known"])),
         }
     }
 }

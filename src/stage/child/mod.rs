@@ -205,6 +205,8 @@ impl<'a> Child<'a> {
         self.created = true;
         match self.lines.fifos {
             Some((start, _)) => {
+                // As process 1 of its pid namespace it would be deaf to all signals but SIGKILL (pid_namespaces(7)).
+                signal::exit_on_termination();
                 let mut byte = [0u8];
                 Ok(fs::read(start, &mut byte).map(drop)?)
             }

@@ -286,7 +286,8 @@ fn set_attributes_of(tree: BorrowedFd, set: u64, clear: u64, exact: bool, rec_se
     if set | wide != 0 {
         let attr = MountAttr { set, clear: wide, ..Default::default() };
         match mount::set_attr(tree, &attr, false) {
-            Err(Errno(libc::EPERM)) if wide != clear => mount::set_attr(tree, &MountAttr { clear, ..attr }, false),
+            // All but nosymfollow can be locked by a user namespace; what is locked and not named stays.
+            Err(Errno(libc::EPERM)) if wide != clear => mount::set_attr(tree, &MountAttr { clear: clear | (wide & MOUNT_ATTR_NOSYMFOLLOW), ..attr }, false),
             other => other,
         }
         .map_err(why(b"setting its flags"))?;

@@ -1,0 +1,59 @@
+//! The runtime's binary, out of the container's reach (CVE-2019-5736).
+//!
+//! A process of the container can open /proc/PID/exe of ours while we join it, or be us: an entrypoint of
+//! `/proc/self/exe`, or a script that names it as its interpreter. What it opens must not be writable. So dhow runs
+//! from a read-only mount of its own binary, attached nowhere, which dies with its last process: two system calls and
+//! one exec more, against milliseconds for a copy in memory. The copy serves where we may not mount.
+
+use crate::sys::fs::{self, CWD};
+use crate::sys::mount::{self, MOUNT_ATTR_RDONLY, MountAttr};
+use crate::sys::process::{self, Strings};
+use crate::{Error, Result};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+
+const SELF: &std::ffi::CStr = c"/proc/self/exe";
+
+/// Go on only as a sealed program: exec ourselves again if we aren't one. Before anything was opened or made.
+pub fn run_sealed() -> Result<()> {
+    let failed = |call: &'static str| move |e: crate::sys::Errno| e.error(call, "protecting the runtime's binary from the container", "");
+    let exe = fs::openat(CWD, SELF, libc::O_PATH, 0).map_err(failed("open"))?;
+    let statfs = fs::fstatfs(exe.as_fd()).map_err(failed("fstatfs"))?;
+    if statfs.f_flags as u64 & libc::ST_RDONLY as u64 != 0 || is_sealed_copy() {
+        return Ok(());
+    }
+    let sealed = match read_only_mount() {
+        Ok(tree) => tree,
+        Err(_) => sealed_copy().map_err(failed("memfd_create"))?,
+    };
+    let argv = Strings::new(std::env::args_os().filter_map(|a| CString::new(a.into_vec()).ok()).collect());
+    let joined = |(key, value): (std::ffi::OsString, std::ffi::OsString)| {
+        let mut entry = key.into_vec();
+        entry.push(b'=');
+        entry.extend(value.into_vec());
+        CString::new(entry).ok()
+    };
+    let envp = Strings::new(std::env::vars_os().filter_map(joined).collect());
+    let e = process::exec_again(sealed.as_fd(), &argv, &envp);
+    Err(Error::kernel("execveat", e.0, "running the runtime from a read-only mount of itself", ""))
+}
+
+fn read_only_mount() -> crate::sys::Result<OwnedFd> {
+    let tree = mount::clone_tree(CWD, SELF, false)?;
+    mount::set_attr(tree.as_fd(), &MountAttr { set: MOUNT_ATTR_RDONLY, ..Default::default() }, false)?;
+    Ok(tree)
+}
+
+/// memfd_create(2) with all seals set.
+fn sealed_copy() -> crate::sys::Result<OwnedFd> {
+    let exe = fs::openat(CWD, SELF, libc::O_RDONLY, 0)?;
+    let copy = fs::sealable_memfd(c"dhow")?;
+    fs::copy_all(exe.as_fd(), copy.as_fd())?;
+    fs::seal(copy.as_fd())?;
+    Ok(copy)
+}
+
+fn is_sealed_copy() -> bool {
+    fs::openat(CWD, SELF, libc::O_RDONLY, 0).is_ok_and(|exe| fs::is_sealed(exe.as_fd()))
+}
