@@ -142,7 +142,7 @@ fn verbs_on_a_stopped_container() {
             (&["exec"], 255, "stopped"),
             (&["create"], 1, "already exists"),
             (&["update", "--memory", "32M"], 1, "not running"),
-            (&["ps"], 1, "not running"),
+            (&["ps"], 0, ""),
             (&["kill", "--all"], 0, ""),
             (&["delete"], 0, ""),
         ],

@@ -437,6 +437,20 @@ fn cve_2026_30892_user_1_is_not_root() {
     }
 }
 
+/// (uid_t) -1 means "leave it as it is" to setresuid(2): root.
+#[test]
+fn cve_2024_40635_the_last_uid_is_not_root() {
+    needs_root!();
+    for id in ["uid", "gid"] {
+        let b = Bundle::new("cve40635");
+        b.set(&format!("/process/user/{id}"), json!(u32::MAX)).args(&["id", &format!("-{}", &id[..1])]);
+        let got = b.run();
+        assert!(got.code == 1 || got.out.trim() != "0", "{id}: {got:?}");
+    }
+    let b = Bundle::new("cve40635g");
+    b.set("/process/user/additionalGids", json!([u32::MAX])).args(&["true"]).run().fails(1, &[]);
+}
+
 // ---- what else keeps it in
 
 #[test]
