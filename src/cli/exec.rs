@@ -82,7 +82,7 @@ fn request(call: &Call) -> Result<ExecRequest> {
 fn read_process(call: &Call) -> Result<Option<Process>> {
     let Some(path) = call.path("process") else { return Ok(None) };
     let text = std::fs::read(&path).with_context(|| format!("reading --process {}", path.display()))?;
-    Ok(Some(spec::parse_json(&text, "parsing the process file")?))
+    Ok(Some(spec::parse_process(&text)?))
 }
 
 /// `UID[:GID]`. No names: dhow doesn't read the container's /etc/passwd.

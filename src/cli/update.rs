@@ -61,7 +61,7 @@ fn read_resources(file: &Path) -> Result<Resources> {
     } else {
         text = std::fs::read(file).with_context(|| format!("reading --resources {}", file.display()))?;
     }
-    Ok(spec::parse_json(&text, "parsing resources")?)
+    Ok(spec::parse_resources(&text)?)
 }
 
 /// Only what was given is set: an absent field means "as it is".

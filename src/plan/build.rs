@@ -7,7 +7,7 @@
 use super::capabilities::CapSet;
 use super::env::Environment;
 use super::mounts::{self, Mounts, RootPropagation, Site};
-use super::namespaces::{self, CAP_SYS_ADMIN, Entry, Namespaces};
+use super::namespaces::{self, Entry, Namespaces};
 use super::op::*;
 use super::paths::{below, clean};
 use super::{Plan, console, devices, process};
@@ -402,7 +402,7 @@ impl Builder<'_> {
         for limit in self.plan.rlimits.clone() {
             self.push(&limit.field.clone(), Op::Rlimit(limit));
         }
-        self.set_ids();
+        self.set_ids()?;
         self.chdir(false);
         if let Some(CapSet { effective, permitted, inheritable, ambient, .. }) = caps {
             self.push("/process/capabilities", Op::Capabilities { effective, permitted, inheritable, ambient });
@@ -436,8 +436,13 @@ impl Builder<'_> {
         }
     }
 
-    fn set_ids(&mut self) {
+    fn set_ids(&mut self) -> Result<()> {
         let user = &self.process.user;
+        // (uid_t) -1 means "leave it as it is" to setresuid(2): the process would stay root (CVE-2026-30892's kind).
+        let ids = [("uid", user.uid), ("gid", user.gid)].into_iter().chain(user.additional_gids.iter().map(|gid| ("additionalGids", *gid)));
+        if let Some((name, _)) = ids.into_iter().find(|(_, id)| *id == u32::MAX) {
+            return Err(Error::invalid(format!("/process/user/{name}"), "4294967295 is no id: the kernel takes it for \"unchanged\""));
+        }
         // A rootless caller may not set groups (user_namespaces(7)), and its own supplementary ones stay.
         let rootless = self.host.euid != 0;
         if rootless && !user.additional_gids.is_empty() {
@@ -445,6 +450,7 @@ impl Builder<'_> {
         }
         let additional_gids = (!rootless).then(|| user.additional_gids.clone());
         self.push("/process/user", Op::SetIds { uid: user.uid, gid: user.gid, additional_gids });
+        Ok(())
     }
 
     /// `create` ends here; `start` lets the rest go on.
@@ -481,10 +487,9 @@ impl Builder<'_> {
         if flags != 0 {
             self.push("/linux/namespaces", Op::JoinContainer { flags });
         }
-        // With rights of our own the parent enters these two for the clone (`stage::parent`); a rootless one has none
-        // over the container's before it is in its user namespace.
-        let privileged = self.host.own_capabilities & (1 << CAP_SYS_ADMIN) != 0;
-        if !privileged && (self.namespaces.has(NsKind::Pid) || self.namespaces.has(NsKind::Time)) {
+        // Not by a detour of the parent (as `create` does for namespaces by path): until it has joined all, the joiner
+        // must not be seen in the container, whose processes could reach the host by its /proc/PID/root (CVE-2016-9962).
+        if self.namespaces.has(NsKind::Pid) || self.namespaces.has(NsKind::Time) {
             self.push("", Op::SecondFork);
         }
         self.push("", Op::NewSession);

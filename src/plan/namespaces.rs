@@ -26,7 +26,7 @@ const KINDS: [(NsKind, &str, i32, &str); 8] = [
 const CLONE_NEWTIME: i32 = 0x80;
 
 /// capability number of CAP_SYS_ADMIN (linux/capability.h).
-pub(super) const CAP_SYS_ADMIN: u32 = 21;
+const CAP_SYS_ADMIN: u32 = 21;
 
 impl NsKind {
     fn row(self) -> &'static (NsKind, &'static str, i32, &'static str) {

@@ -122,11 +122,17 @@ impl Spec {
             // The parser says what and at which line; the validator knows the field.
             let report = validate::validate(text);
             match report.faults().next() {
-                Some(fault) => Error::invalid(if fault.pointer.is_empty() { "the top level" } else { &fault.pointer }, format!("{}; expected {}", fault.message, fault.expected)).hint(fault.hint.clone()),
-                None => Error::invalid("the top level", e.to_string()),
+                Some(fault) => invalid_file(if fault.pointer.is_empty() { "the top level" } else { &fault.pointer }, format!("{}; expected {}", fault.message, fault.expected)).hint(fault.hint.clone()),
+                None => invalid_file("the top level", e.to_string()),
             }
         })
     }
+}
+
+fn invalid_file(pointer: &str, message: String) -> Error {
+    let mut error = Error::invalid(pointer, message);
+    error.doing = "parsing config.json: invalid value at".into();
+    error
 }
 
 /// The bytes of `bundle/config.json`.
@@ -141,9 +147,32 @@ pub fn read_config(bundle: &Path) -> Result<Vec<u8>> {
     })
 }
 
-/// Parse JSON; on failure say where by line and column.
-pub fn parse_json<T: for<'a> Deserialize<'a>>(text: &[u8], doing: &str) -> Result<T> {
-    serde_json::from_slice(text).map_err(|e| Error::other(doing, "", e))
+/// A `process` object, as `exec --process` reads it.
+pub fn parse_process(text: &[u8]) -> Result<Process> {
+    parse_part(text, "the process file", "/process", (br#"{"process":"#, b"}"))
+}
+
+/// A `resources` object, as `update --resources` reads it.
+pub fn parse_resources(text: &[u8]) -> Result<Resources> {
+    parse_part(text, "resources", "/linux/resources", (br#"{"linux":{"resources":"#, b"}}"))
+}
+
+/// A part of a configuration. On failure the whole around it is made up, and the validator asked for the field.
+fn parse_part<T: for<'a> Deserialize<'a>>(text: &[u8], what: &str, place: &str, (before, after): (&[u8], &[u8])) -> Result<T> {
+    serde_json::from_slice(text).map_err(|e: serde_json::Error| {
+        let whole = [before, text, after].concat();
+        let report = validate::validate(&whole);
+        // What is missing is filled in by the caller; what has the wrong type is what the parser tripped over.
+        let fault = report.faults().filter(|f| f.message != "is missing").find_map(|f| Some((f.pointer.strip_prefix(place)?, f)));
+        match fault {
+            Some((pointer, fault)) if !e.is_syntax() && !e.is_eof() => {
+                let mut error = Error::invalid(pointer, format!("{}; expected {}", fault.message, fault.expected)).hint(fault.hint.clone());
+                error.doing = format!("parsing {what}: invalid value at");
+                error
+            }
+            _ => Error::other(format!("parsing {what}"), "", e),
+        }
+    })
 }
 
 /// RFC 6901 § 3: `~` and `/` inside a token.

@@ -74,7 +74,7 @@ pub fn spawn<'p>(plan: &'p Plan, frozen: &Frozen, around: &Around) -> Result<Spa
     let fail = |call: &'static str| move |e: Errno| e.error(call, "starting the container's first process", "");
     let (wire, childs_wire) = socket::seqpacket_pair().map_err(fail("socketpair"))?;
     let progress = Progress::new().map_err(fail("mmap"))?;
-    let detour = Detour::enter(plan, around)?;
+    let detour = Detour::enter(plan)?;
     let cloned = process::clone3(plan.clone_flags & !CLONE_NEWTIME, around.cgroup).map_err(|e| {
         let err = fail("clone3")(e);
         match e {
@@ -103,20 +103,12 @@ struct Detour {
 }
 
 impl Detour {
-    fn enter(plan: &Plan, around: &Around) -> Result<Detour> {
+    fn enter(plan: &Plan) -> Result<Detour> {
         let mut detour = Detour { back: Vec::new() };
         for join in &plan.parent_joins {
             let target = open_namespace(&join.path, &join.field)?;
             detour.remember(join.kind.clone_flag())?;
             process::setns(target.as_fd(), join.kind.clone_flag()).map_err(|e| e.error("setns", format!("joining the namespace of {}", join.field), join.path.display().to_string()))?;
-        }
-        if let (Some(init), Some(flags)) = (around.init, joined_by_pidfd(plan)) {
-            for kind in [CLONE_NEWPID, CLONE_NEWTIME] {
-                if flags & kind != 0 && !second_fork(plan) {
-                    detour.remember(kind)?;
-                    process::setns(init, kind).map_err(|e| e.error("setns", "joining the container's pid and time namespaces", ""))?;
-                }
-            }
         }
         if plan.clone_flags & CLONE_NEWTIME != 0 {
             detour.remember(CLONE_NEWTIME)?;
@@ -136,17 +128,6 @@ impl Detour {
     fn leave(self) -> Result<()> {
         self.back.iter().try_for_each(|(fd, kind)| process::setns(fd.as_fd(), *kind).map_err(|e| e.error("setns", "returning to our own namespaces", "")))
     }
-}
-
-fn joined_by_pidfd(plan: &Plan) -> Option<u64> {
-    plan.steps.iter().find_map(|s| match s.op {
-        Op::JoinContainer { flags } => Some(flags),
-        _ => None,
-    })
-}
-
-fn second_fork(plan: &Plan) -> bool {
-    plan.steps.iter().any(|s| s.op == Op::SecondFork)
 }
 
 fn write_time_offsets(plan: &Plan, pid: i32) -> Result<()> {

@@ -217,7 +217,7 @@ impl<'a> Child<'a> {
 
 /// The container may wait long for its start: it keeps nothing open of the runtime's but what it waits on.
 impl Child<'_> {
-    fn close_all_but_lines(&mut self) {
+    pub(in crate::stage::child) fn close_all_but_lines(&mut self) {
         self.root = None;
         self.mask = None;
         let mut keep = [self.lines.wire.as_raw_fd(), -1, -1];
