@@ -162,7 +162,7 @@ fn notify_gives_a_listener() {
         vec![rule("uselib", "SCMP_ACT_NOTIFY", None, &[])],
     );
     profile.listener_path = "/run/listener".into();
-    profile.flags = vec!["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV".into()];
+    profile.flags = Some(vec!["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV".into()]);
     let compiled = compile(&profile, Arch::NATIVE).unwrap();
     assert!(compiled.notify);
     let status = in_child(|| match install(&compiled) {

@@ -21,6 +21,9 @@ if [ "$1" = test ]; then
     need libseccomp-dev /usr/include/seccomp.h
     # newuidmap, for containers without root
     need uidmap /usr/bin/newuidmap
+    # what a start costs is counted with the one, network devices are made with the other
+    need strace /usr/bin/strace
+    need iproute2 /sbin/ip /usr/sbin/ip /bin/ip
 fi
 
 [ -n "$missing" ] || exit 0

@@ -89,5 +89,6 @@ pub fn send_listener(path: Option<&Path>, listener: BorrowedFd, record: &Record,
     let state = serde_json::from_slice(&record.hook_state("creating", record.init_process_pid)).unwrap_or_default();
     let message = ProcessState { oci_version: crate::spec::OCI_VERSION, fds: ["seccompFd"], pid, metadata, state };
     let text = serde_json::to_vec(&message).map_err(|e| Error::other("writing the process state", "", e))?;
-    send(&connect(path, "seccomp listener")?, &text, listener, "seccomp listener", path)
+    let stream = connect(path, "seccomp listener").map_err(|e| e.within("failed to connect with seccomp agent"))?;
+    send(&stream, &text, listener, "seccomp listener", path)
 }

@@ -229,12 +229,12 @@ fn architectures(
 }
 
 fn flags(profile: &spec::Seccomp, notify: bool) -> Result<u32> {
-    if profile.flags.is_empty() {
+    let Some(names) = &profile.flags else {
         // runc's default: without it each process of the container pays for the mitigation of Spectre v4.
         return Ok(FILTER_FLAG_SPEC_ALLOW);
-    }
+    };
     let mut flags = 0;
-    for (index, name) in profile.flags.iter().enumerate() {
+    for (index, name) in names.iter().enumerate() {
         let pointer = || format!("{ROOT}/flags/{index}");
         let flag = lookup(&FLAGS, name, "flag", pointer)?;
         if flag == FILTER_FLAG_WAIT_KILLABLE_RECV && !notify {

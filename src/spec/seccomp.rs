@@ -7,7 +7,8 @@ object! {
         default_action: String,
         default_errno_ret: Option<u32>,
         architectures: Vec<String>,
-        flags: Vec<String>,
+        /// Absent is not the same as empty: runc then sets SECCOMP_FILTER_FLAG_SPEC_ALLOW.
+        flags: Option<Vec<String>>,
         listener_path: String,
         listener_metadata: String,
         syscalls: Vec<Syscall>,

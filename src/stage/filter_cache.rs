@@ -54,7 +54,8 @@ fn key(profile: &spec::Seccomp, native: Arch) -> Vec<u8> {
     string(&mut key, &profile.default_action);
     option(&mut key, profile.default_errno_ret);
     strings(&mut key, &profile.architectures);
-    strings(&mut key, &profile.flags);
+    key.push(u8::from(profile.flags.is_some()));
+    strings(&mut key, profile.flags.as_deref().unwrap_or_default());
     // What these say does not get into the program, but whether they are there decides if it compiles.
     key.push(u8::from(profile.listener_path.is_empty()));
     key.push(u8::from(profile.listener_metadata.is_empty()));
@@ -360,7 +361,7 @@ mod tests {
     fn keys_differ_where_programs_may() {
         let a = profile(1);
         let mut b = a.clone();
-        b.flags = vec!["SECCOMP_FILTER_FLAG_LOG".into()];
+        b.flags = Some(vec!["SECCOMP_FILTER_FLAG_LOG".into()]);
         let keys = [
             key(&a, Arch::X86_64),
             key(&a, Arch::Aarch64),

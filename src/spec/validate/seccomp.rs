@@ -42,7 +42,7 @@ pub fn check(cx: &mut Checker) {
     for (i, arch) in seccomp.architectures.iter().enumerate() {
         cx.one_of(format_args!("{AT}/architectures/{i}"), arch, &ARCHES);
     }
-    for (i, flag) in seccomp.flags.iter().enumerate() {
+    for (i, flag) in seccomp.flags.iter().flatten().enumerate() {
         cx.one_of(format_args!("{AT}/flags/{i}"), flag, &FLAGS);
     }
     for (i, syscall) in seccomp.syscalls.iter().enumerate() {
@@ -59,7 +59,7 @@ fn rule(cx: &mut Checker, at: impl Display, rule: &Syscall) {
         if name.is_empty() {
             cx.fault(format_args!("{at}/names/{i}"), "is empty", "the name of a system call");
         } else if name == "write" && rule.action == NOTIFY {
-            cx.fault(format_args!("{at}/names/{i}"), format_args!("write with {NOTIFY}: the listener could not be handed over"), format_args!("another action for write"));
+            cx.fault(format_args!("{at}/names/{i}"), format_args!("{NOTIFY} cannot be used for the write syscall: the listener could not be handed over"), format_args!("another action for write"));
         }
     }
     cx.one_of(format_args!("{at}/action"), &rule.action, &ACTIONS);
@@ -113,7 +113,7 @@ fn listener(cx: &mut Checker) {
         cx.note(format_args!("{AT}/listenerPath"), format_args!("is ignored: no rule has {NOTIFY}"), format_args!("a rule with {NOTIFY}"));
     }
     cx.no_nul(format_args!("{AT}/listenerPath"), path);
-    if let Some(i) = seccomp.flags.iter().position(|flag| flag == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV").filter(|_| !notifies) {
+    if let Some(i) = seccomp.flags.iter().flatten().position(|flag| flag == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV").filter(|_| !notifies) {
         cx.warn(format_args!("{AT}/flags/{i}"), "is of use with a listener only", format_args!("a rule with {NOTIFY}"));
     }
 }
