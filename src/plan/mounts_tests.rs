@@ -44,7 +44,7 @@ fn bind_to(destination: &str, options: &[&str]) -> Value {
 }
 
 fn pointer(given: Given) -> String {
-    given.plan().unwrap_err().subject
+    given.plan().unwrap_err().subject.clone()
 }
 
 #[test]

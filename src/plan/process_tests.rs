@@ -1,7 +1,7 @@
 use super::*;
 
 fn subject<T: std::fmt::Debug>(result: Result<T>) -> String {
-    result.unwrap_err().subject
+    result.unwrap_err().subject.clone()
 }
 
 #[test]

@@ -32,8 +32,10 @@ impl Child<'_> {
 
     /// A pid or time namespace is only for children: fork as a sibling, hand its pidfd over, and end.
     pub(super) fn second_fork(&mut self) -> Done {
-        // From here on processes of the container see us, if it is an exec: keep nothing of the host open.
-        self.close_all_but_lines();
+        if self.lines.init.is_some() {
+            // From here on processes of the container see us: keep nothing of the host open.
+            self.close_all_but_lines();
+        }
         if let Some(child) = process::clone3(process::CLONE_PARENT, None)? {
             wire::send_fds(self.lines.wire, Message::new(Tag::Second), &[child.pidfd.as_raw_fd()])?;
             process::exit_now(0);
