@@ -147,7 +147,8 @@ mod tests {
 
     #[test]
     fn blocks_are_reused_and_do_not_overlap() {
-        let a = Box::new(Allocator::new());
+        static A: Allocator = Allocator::new();
+        let a = &A;
         let layout = Layout::from_size_align(40, 8).unwrap();
         // SAFETY: the layouts are valid, each pointer is used within its size and freed once.
         unsafe {
@@ -165,7 +166,8 @@ mod tests {
 
     #[test]
     fn a_full_arena_falls_back() {
-        let a = Box::new(Allocator::new());
+        static A: Allocator = Allocator::new();
+        let a = &A;
         let layout = Layout::from_size_align(16 << 10, 16).unwrap();
         // SAFETY: valid layouts, each freed once.
         unsafe {
