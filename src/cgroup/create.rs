@@ -72,6 +72,16 @@ impl Cgroup {
         }
     }
 
+    /// Make a hybrid machine's v2 directory ahead of the others, for the clone; those that are new. A failure is told
+    /// by [`Cgroup::create`], which follows.
+    pub fn make_unified(&self) -> Vec<PathBuf> {
+        let mut created = Created::default();
+        for node in self.nodes.iter().filter(|n| n.is_unified()) {
+            let _ = created.make(&node.path);
+        }
+        created.made
+    }
+
     fn create_v1(&mut self, resources: &Resources, created: &mut Created) -> Result<()> {
         v1::refuse_unified(resources)?;
         let may_do_without = self.rootless && !self.explicit;

@@ -6,7 +6,7 @@ use super::notify::NotifySocket;
 use super::record::{self, CONFIG, Record};
 use super::store::{RESULT_FIFO, Reservation, START_FIFO};
 use super::{Context, CreateRequest, time};
-use crate::cgroup::{self, Cgroup};
+use crate::cgroup::{self, Cgroup, SelfJoin};
 use crate::host::{Host, cgroup::Layout};
 use crate::plan::{self, Plan};
 use crate::spec::{self, Spec, validate};
@@ -123,6 +123,7 @@ impl Prepared {
                 filter,
                 last_capability: host.last_capability,
                 preserve_fds: request.preserve_fds + super::notify::listen_fds(),
+                cgroup_files: cgroup.version() == cgroup::Version::V1,
                 hook_state: &|status| record.hook_state_around_pid(status),
             },
         )?;
@@ -213,18 +214,22 @@ impl Making<'_> {
         let dir = self.reservation.dir.clone();
         // Before anything else is made it is written down, so that `delete --force` finds it whatever happens.
         self.record.save(&dir)?;
-        self.make_cgroup()?;
-        let (into, self_join) = (self.cgroup.open_dir()?, self.cgroup.self_join()?);
+        // v2 clones into the cgroup, with its limits in force; v1's are made while the child makes its mounts.
+        let unified = self.cgroup.version() == cgroup::Version::V2;
+        let into = if unified { self.make_cgroup()?.1 } else { self.early_directory()? };
         let around = Around {
             fifos: fifos.map(|f| (f.start.as_fd(), f.result.as_fd())),
             init: None,
             cgroup: into.as_ref().map(|d| d.as_fd()),
-            self_join: Some(&self_join),
             not_for_child: self.reservation.lock_fd(),
         };
         let spawned = stage::spawn(plan, frozen, &around)?;
         self.keep_config(&dir)?;
-        let mapped = spawned.map()?;
+        let mut mapped = spawned.map()?;
+        if !unified {
+            let files = self.make_cgroup()?.0;
+            mapped = mapped.admit(&files)?;
+        }
         let pid = mapped.pid();
         self.record.init_process_pid = pid;
         self.record.init_process_start = record::process_stat(pid).map_or(0, |(_, start)| start);
@@ -237,15 +242,22 @@ impl Making<'_> {
         })
     }
 
-    /// Make the cgroups and write their limits.
-    fn make_cgroup(&mut self) -> Result<()> {
+    /// A hybrid machine's v2 directory, which the child must be cloned into since moving there costs a grace period.
+    fn early_directory(&mut self) -> Result<Option<OwnedFd>> {
+        self.cgroup.make_unified().into_iter().for_each(|dir| self.reservation.owns_directory(dir));
+        self.cgroup.open_dir()
+    }
+
+    /// Make the cgroups and write their limits; by what the child joins them.
+    fn make_cgroup(&mut self) -> Result<(SelfJoin, Option<OwnedFd>)> {
         let mut resources = self.prepared.spec.linux.resources.clone().unwrap_or_default();
         self.cgroup.ignored(&resources).iter().for_each(|w| log::warn(w));
         resources.devices.extend(cgroup::default_rules());
         let made = self.cgroup.create(&resources)?;
         self.reservation.owns_cgroup(&self.cgroup);
         made.passed_over.iter().for_each(|e| log::debug(&format!("going on without a cgroup: {e}")));
-        self.cgroup.apply(&resources)
+        self.cgroup.apply(&resources)?;
+        Ok((self.cgroup.self_join()?, self.cgroup.open_dir()?))
     }
 
     fn keep_config(&self, dir: &Path) -> Result<()> {

@@ -120,20 +120,21 @@ impl Executing<'_> {
         let plan = plan::build_exec(spec, self.process, &host, &self.options(record))?;
         plan.warnings.iter().for_each(|w| log::warn(w));
         let filter = spec.linux.seccomp.as_ref().filter(|p| seccomp::is_enabled(p)).map(|profile| super::filter(self.context, profile)).transpose()?;
+        let cgroup = record.cgroup().below(&self.request.cgroup)?;
+        let (into, self_join) = (cgroup.open_dir()?, cgroup.self_join()?);
         let frozen = stage::freeze(
             &plan,
             stage::Supplies {
                 filter,
                 last_capability: host.last_capability,
                 preserve_fds: self.request.preserve_fds + super::notify::listen_fds(),
+                cgroup_files: self_join.fds().next().is_some(),
                 hook_state: &|status| record.hook_state_around_pid(status),
             },
         )?;
         let init = self.entry.pidfd()?;
-        let cgroup = record.cgroup().below(&self.request.cgroup)?;
-        let (into, self_join) = (cgroup.open_dir()?, cgroup.self_join()?);
-        let around = Around { fifos: None, init: Some(init.as_fd()), cgroup: into.as_ref().map(|d| d.as_fd()), self_join: Some(&self_join), not_for_child: None };
-        let mapped = stage::spawn(&plan, &frozen, &around)?.map()?;
+        let around = Around { fifos: None, init: Some(init.as_fd()), cgroup: into.as_ref().map(|d| d.as_fd()), not_for_child: None };
+        let mapped = stage::spawn(&plan, &frozen, &around)?.admit(&self_join)?.map()?;
         mapped.finish(self).map_err(|e| e.within(EXEC_FAILED))
     }
 

@@ -85,7 +85,7 @@ impl Context {
             std::io::ErrorKind::AlreadyExists => Error::new(Kind::Exists, "container with given ID already exists:", id, ""),
             _ => failed(e, &dir),
         })?;
-        let mut reservation = Reservation { dir, lock: None, cgroup: None, rdt: None, armed: true };
+        let mut reservation = Reservation { dir, lock: None, cgroup: None, rdt: None, early: Vec::new(), armed: true };
         reservation.lock = Some(lock(&reservation.dir, libc::O_DIRECTORY, Lock::Exclusive)?);
         Ok(reservation)
     }
@@ -114,6 +114,7 @@ pub struct Reservation {
     lock: Option<OwnedFd>,
     cgroup: Option<Cgroup>,
     rdt: Option<PathBuf>,
+    early: Vec<PathBuf>,
     armed: bool,
 }
 
@@ -121,6 +122,11 @@ impl Reservation {
     /// From now on the cgroup is undone too.
     pub fn owns_cgroup(&mut self, cgroup: &Cgroup) {
         self.cgroup = Some(cgroup.clone());
+    }
+
+    /// A directory that was made ahead of its cgroup.
+    pub fn owns_directory(&mut self, dir: PathBuf) {
+        self.early.push(dir);
     }
 
     pub fn owns_rdt(&mut self, group: PathBuf) {
@@ -148,6 +154,10 @@ impl Drop for Reservation {
             && let Err(e) = cgroup.destroy()
         {
             log::warn(&format!("undoing a failed create: {e}"));
+        }
+        for dir in self.early.iter().rev() {
+            // Gone with the cgroup, or still empty.
+            let _ = std::fs::remove_dir(dir);
         }
         if let Some(group) = &self.rdt {
             let _ = std::fs::remove_dir(group);

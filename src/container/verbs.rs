@@ -76,7 +76,9 @@ impl Context {
         }
         // Without a pid namespace of its own the first process's death takes nobody with it.
         if signal == libc::SIGKILL && !owns_pid_namespace(&entry) {
-            entry.record.cgroup().kill_all(signal)?;
+            let cgroup = entry.record.cgroup();
+            // A foreground `run` may have cleaned up meanwhile.
+            return cgroup.kill_all(signal).or_else(|e| if cgroup.exists() { Err(e) } else { Ok(()) });
         }
         Ok(())
     }

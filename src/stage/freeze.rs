@@ -29,7 +29,8 @@ pub enum Action {
     SecondFork,
     /// `ask`: the child made the user namespace itself, and tells the parent so.
     AwaitIdMaps { ask: bool },
-    JoinCgroup,
+    /// `by_files`: v1, where the parent sends the files to write to; on v2 the clone did it.
+    JoinCgroup { by_files: bool },
     NewSession,
     AwaitTimeOffsets,
     SessionKeyring { name: CString, label: Option<CString>, add_permissions: u32 },
@@ -151,6 +152,8 @@ pub struct Supplies<'a> {
     pub filter: Option<Filter>,
     pub last_capability: u32,
     pub preserve_fds: u32,
+    /// cgroup v1: the child moves itself, by files that the parent sends.
+    pub cgroup_files: bool,
     /// The state for hooks that the child runs: given the status, the text before and after the pid.
     pub hook_state: &'a dyn Fn(&str) -> (Vec<u8>, Vec<u8>),
 }
@@ -172,7 +175,7 @@ fn freeze_step(step: &Step, plan: &Plan, supplies: &mut Supplies) -> Result<Acti
         Op::Unshare { flags } => Action::Unshare { flags: *flags },
         Op::SecondFork => Action::SecondFork,
         Op::AwaitIdMaps => Action::AwaitIdMaps { ask: plan.asks_for_maps() },
-        Op::JoinCgroup => Action::JoinCgroup,
+        Op::JoinCgroup => Action::JoinCgroup { by_files: supplies.cgroup_files },
         Op::NewSession => Action::NewSession,
         Op::AwaitTimeOffsets => Action::AwaitTimeOffsets,
         Op::SessionKeyring { name, label, add_permissions } => Action::SessionKeyring {

@@ -24,8 +24,6 @@ pub struct Around<'a> {
     pub init: Option<BorrowedFd<'a>>,
     /// cgroup v2, also a hybrid machine's: the directory that the child is cloned into.
     pub cgroup: Option<BorrowedFd<'a>>,
-    /// cgroup v1: the files by which the child moves itself.
-    pub self_join: Option<&'a SelfJoin>,
     /// Closed in the child at once: a lock.
     pub not_for_child: Option<BorrowedFd<'a>>,
 }
@@ -89,7 +87,7 @@ pub fn spawn<'p>(plan: &'p Plan, frozen: &Frozen, around: &Around) -> Result<Spa
         if let Some(fd) = around.not_for_child {
             fs::close_copy(fd);
         }
-        let lines = Lines { wire: childs_wire.as_fd(), init: around.init, cgroup: around.self_join, progress: &progress, fifos: around.fifos };
+        let lines = Lines { wire: childs_wire.as_fd(), init: around.init, progress: &progress, fifos: around.fifos };
         Child::new(frozen, lines).apply();
     };
     let live = Live { plan, pid: child.pid, pidfd: Rc::new(child.pidfd), wire, progress, armed: true };
@@ -142,6 +140,12 @@ fn write_time_offsets(plan: &Plan, pid: i32) -> Result<()> {
 impl<'p> Spawned<'p> {
     pub fn pid(&self) -> i32 {
         self.0.pid
+    }
+
+    /// exec: the child joins its cgroup before anything else, a second fork included.
+    pub fn admit(self, files: &SelfJoin) -> Result<Spawned<'p>> {
+        self.0.send_cgroup(files)?;
+        Ok(self)
     }
 
     /// Id maps and what else must be set from outside; then the child may go on. Follows a second fork.
@@ -229,6 +233,12 @@ fn pid_of(pidfd: BorrowedFd) -> Result<i32> {
 }
 
 impl<'p> Mapped<'p> {
+    /// create: the cgroup is made; the child may join it.
+    pub fn admit(self, files: &SelfJoin) -> Result<Mapped<'p>> {
+        self.0.send_cgroup(files)?;
+        Ok(self)
+    }
+
     pub fn pid(&self) -> i32 {
         self.0.pid
     }
@@ -314,6 +324,14 @@ impl Live<'_> {
 
     fn hear(&self) -> Result<Option<Heard>> {
         wire::hear(self.wire.as_fd()).map_err(|e| e.error("recvmsg", "listening to the container's first process", ""))
+    }
+
+    fn send_cgroup(&self, files: &SelfJoin) -> Result<()> {
+        let raw: Vec<_> = files.fds().map(|fd| fd.as_raw_fd()).collect();
+        if raw.is_empty() {
+            return Ok(());
+        }
+        wire::send_fds(self.wire.as_fd(), Message::new(Tag::Cgroup), &raw).map_err(|e| self.lost(e))
     }
 
     /// Raise hard limits, which takes our privileges; the child sets the limits themselves, as its last act as root.

@@ -3,6 +3,7 @@
 //! | from   | tag       | carries                        | then                                              |
 //! |--------|-----------|--------------------------------|---------------------------------------------------|
 //! | parent | Mapped    | –                              | id maps are written: child goes on as root of it  |
+//! | parent | Cgroup    | v1's `tasks` files, as fds      | child moves itself by them                        |
 //! | parent | Tree      | a detached mount               | answer to the child's Tree                        |
 //! | parent | Continue  | –                              | answer to HostHooks and Listener                  |
 //! | parent | Start     | –                              | `run`: child execs                                |
@@ -39,9 +40,10 @@ pub enum Tag {
     TimeOffsets,
     IdMaps,
     Tree,
+    Cgroup,
 }
 
-const TAGS: [Tag; 13] = [
+const TAGS: [Tag; 14] = [
     Tag::Mapped,
     Tag::Continue,
     Tag::Start,
@@ -55,6 +57,7 @@ const TAGS: [Tag; 13] = [
     Tag::TimeOffsets,
     Tag::IdMaps,
     Tag::Tree,
+    Tag::Cgroup,
 ];
 
 /// The fixed part of every message.
@@ -119,6 +122,13 @@ pub fn expect_tree(fd: BorrowedFd) -> sys::Result<OwnedFd> {
         (Some(Message { tag: Tag::Tree, .. }), Some(tree)) => Ok(tree),
         _ => Err(Errno(libc::EPIPE)),
     }
+}
+
+/// The child's side: wait for Cgroup and its descriptors; how many came.
+pub fn expect_cgroup(fd: BorrowedFd, files: &mut [Option<OwnedFd>]) -> sys::Result<usize> {
+    let mut buf = [0u8; HEADER];
+    let (n, count) = socket::recv(fd, &mut buf, files)?;
+    Message::decode(&buf[..n]).filter(|m| m.tag == Tag::Cgroup).map(|_| count).ok_or(Errno(libc::EPIPE))
 }
 
 /// What the parent hears.

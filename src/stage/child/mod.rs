@@ -15,7 +15,6 @@ pub use mounts::{Attributes, host_tree};
 mod namespaces;
 
 use super::freeze::{Action, Frozen};
-use crate::cgroup::SelfJoin;
 use super::root::Buf;
 use super::wire::{self, Message, Tag};
 use crate::sys::{self, Errno, fs, process, process::Progress, signal};
@@ -67,8 +66,6 @@ pub struct Lines<'a> {
     pub wire: BorrowedFd<'a>,
     /// exec: the container's init.
     pub init: Option<BorrowedFd<'a>>,
-    /// The open files of the v1 cgroups.
-    pub cgroup: Option<&'a SelfJoin>,
     /// Shared with the parent: the step that runs.
     pub progress: &'a Progress,
     /// create: (start, result), both fifos opened read-write. Without them the wire does both (`run`).
@@ -155,7 +152,7 @@ impl<'a> Child<'a> {
             Action::Unshare { flags } => Ok(process::unshare(*flags)?),
             Action::SecondFork => self.second_fork(),
             Action::AwaitIdMaps { ask } => self.await_id_maps(*ask),
-            Action::JoinCgroup => self.join_cgroup(),
+            Action::JoinCgroup { by_files } => self.join_cgroup(*by_files),
             Action::NewSession => Ok(process::setsid()?),
             Action::AwaitTimeOffsets => self.ask_parent(Message::new(Tag::TimeOffsets)),
             Action::SessionKeyring { name, label, add_permissions } => self.session_keyring(name, label.as_deref(), *add_permissions),

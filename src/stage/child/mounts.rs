@@ -30,7 +30,7 @@ impl Child<'_> {
         mount::propagate(c"/", propagation).map_err(why(b"setting the propagation of /"))?;
         self.shared = propagation & libc::MS_SHARED != 0;
         let dir = open()?;
-        if self.shared || propagation & parent == 0 {
+        if self.shared {
             // pivot_root(2) refuses a root whose parent mount is shared.
             propagate_parent(dir.as_fd(), parent)?;
         }

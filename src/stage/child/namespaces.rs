@@ -2,9 +2,12 @@
 
 use super::{Child, Done, Fault, why};
 use crate::stage::wire::{self, Message, Tag};
-use crate::sys::{Errno, process};
+use crate::sys::{Errno, fs, process};
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+/// More v1 hierarchies than Linux has controllers.
+const MOST_HIERARCHIES: usize = 32;
 
 impl Child<'_> {
     /// All of a container's namespaces with one call (setns(2) by pidfd, Linux 5.8).
@@ -43,12 +46,18 @@ impl Child<'_> {
         self.die_with_parent()
     }
 
-    /// By ourselves: moved by another process we would wait for a grace period (see `cgroup::join`).
-    pub(super) fn join_cgroup(&mut self) -> Done {
-        match self.lines.cgroup {
-            Some(files) => files.enter().map_err(|(n, e)| Fault::new(e, &[b"writing 0 to ", files.path(n).as_bytes()])),
-            None => Ok(()),
+    /// By ourselves: moved by another process we would wait for a grace period (see `cgroup::join`). The parent makes
+    /// the cgroups while we mount, and sends their files.
+    pub(super) fn join_cgroup(&mut self, by_files: bool) -> Done {
+        if !by_files {
+            return Ok(());
         }
+        let mut files = [const { None }; MOST_HIERARCHIES];
+        let count = wire::expect_cgroup(self.lines.wire, &mut files)?;
+        for file in files.iter().take(count).flatten() {
+            fs::write(file.as_fd(), b"0").map_err(|e| Fault::new(e, &[b"writing 0 to the tasks file of a v1 hierarchy (a cpuset without CPUs or memory nodes?)"]))?;
+        }
+        Ok(())
     }
 
     pub(super) fn session_keyring(&mut self, name: &CStr, label: Option<&CStr>, add_permissions: u32) -> Done {
