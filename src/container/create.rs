@@ -180,7 +180,7 @@ impl Prepared {
             bundle: self.bundle.clone(),
             no_pivot: request.no_pivot,
             no_new_keyring: request.no_new_keyring,
-            cgroup_paths: super::mounted_paths(host, cgroup),
+            cgroup_paths: super::mounted_paths(host, &self.spec, cgroup),
             has_console: self.console != Console::None,
             preserve_fds: request.preserve_fds,
             extra_env,

@@ -6,6 +6,7 @@ use super::foreground::{Foreground, Watch};
 use super::record::Record;
 use super::store::Entry;
 use super::{Context, ExecRequest, Status};
+use crate::cgroup::Version;
 use crate::host::{Host, cgroup::Layout};
 use crate::spec::{Process, Spec, User};
 use crate::stage::{self, Around, Requests, Started};
@@ -122,19 +123,24 @@ impl Executing<'_> {
         let filter = spec.linux.seccomp.as_ref().filter(|p| seccomp::is_enabled(p)).map(|profile| super::filter(self.context, profile)).transpose()?;
         let cgroup = record.cgroup().below(&self.request.cgroup)?;
         let (into, self_join) = (cgroup.open_dir()?, cgroup.self_join()?);
+        let by_files = cgroup.version() == Version::V1;
         let frozen = stage::freeze(
             &plan,
             stage::Supplies {
                 filter,
                 last_capability: host.last_capability,
                 preserve_fds: self.request.preserve_fds + super::notify::listen_fds(),
-                cgroup_files: self_join.fds().next().is_some(),
+                cgroup_files: by_files,
                 hook_state: &|status| record.hook_state_around_pid(status),
             },
         )?;
         let init = self.entry.pidfd()?;
         let around = Around { fifos: None, init: Some(init.as_fd()), cgroup: into.as_ref().map(|d| d.as_fd()), not_for_child: None };
-        let mapped = stage::spawn(&plan, &frozen, &around)?.admit(&self_join)?.map()?;
+        let mut spawned = stage::spawn(&plan, &frozen, &around)?;
+        if by_files {
+            spawned = spawned.admit(&self_join)?;
+        }
+        let mapped = spawned.map()?;
         mapped.finish(self).map_err(|e| e.within(EXEC_FAILED))
     }
 

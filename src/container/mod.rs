@@ -46,7 +46,7 @@ impl Context {
         let layout = Layout::detect()?;
         let cgroup = Cgroup::plan(&layout, &spec.linux.cgroups_path, "ID", self.rootless_cgroups())?;
         let host = Host::probe(&layout)?;
-        let options = plan::Options { id: "ID".into(), bundle, has_console: true, cgroup_paths: mounted_paths(&host, &cgroup), ..plan::Options::default() };
+        let options = plan::Options { id: "ID".into(), bundle, has_console: true, cgroup_paths: mounted_paths(&host, &spec, &cgroup), ..plan::Options::default() };
         plan::build(&spec, &host, &options)
     }
 }
@@ -61,7 +61,12 @@ fn check_preserved(count: u32) -> Result<()> {
 }
 
 /// The container's cgroup in each hierarchy, by the name of its directory below /sys/fs/cgroup; "" for v2.
-fn mounted_paths(host: &Host, cgroup: &Cgroup) -> BTreeMap<String, PathBuf> {
+///
+/// Without root and without a path in the config nobody knows yet which of them can be made, so none is shown.
+fn mounted_paths(host: &Host, spec: &Spec, cgroup: &Cgroup) -> BTreeMap<String, PathBuf> {
+    if host.euid != 0 && !host.cgroup_v2 && spec.linux.cgroups_path.is_empty() {
+        return BTreeMap::new();
+    }
     let v1 = host.cgroup_v1.iter().filter_map(|mount| Some((mount.name.clone(), cgroup.path(mount.options.first()?)?.to_path_buf())));
     let v2 = cgroup.path("").map(|path| (String::new(), path.to_path_buf()));
     v1.chain(v2).collect()
@@ -70,7 +75,7 @@ fn mounted_paths(host: &Host, cgroup: &Cgroup) -> BTreeMap<String, PathBuf> {
 /// The plan of a container that was created: its steps have the same numbers.
 fn plan_again(record: &Record, spec: &Spec) -> Result<Plan> {
     let host = Host::probe(&Layout::detect()?)?;
-    let cgroup_paths = mounted_paths(&host, &record.cgroup());
+    let cgroup_paths = mounted_paths(&host, spec, &record.cgroup());
     let options = plan::Options { id: record.id.clone(), bundle: record.bundle.clone(), has_console: true, cgroup_paths, ..plan::Options::default() };
     plan::build(spec, &host, &options)
 }

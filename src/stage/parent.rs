@@ -153,6 +153,11 @@ impl<'p> Spawned<'p> {
         let plan = self.0.plan;
         // A user namespace of the clone is there at once; one that the child unshares is when it asks for its maps.
         let mut asks = Asks::of(plan);
+        // Before the maps: afterwards the child hides, and its /proc files are root's.
+        if let Some(score) = plan.oom_score_adj.filter(|_| !asks.any()) {
+            set_oom_score(self.0.pid, score)?;
+        }
+        let forks = asks.any();
         if plan.id_maps.is_some() && !asks.id_maps {
             self.write_maps()?;
         }
@@ -176,7 +181,7 @@ impl<'p> Spawned<'p> {
             }
         }
         let pid = self.0.pid;
-        if let Some(score) = plan.oom_score_adj {
+        if let Some(score) = plan.oom_score_adj.filter(|_| forks) {
             set_oom_score(pid, score)?;
         }
         self.0.raise_rlimits()?;
@@ -328,9 +333,7 @@ impl Live<'_> {
 
     fn send_cgroup(&self, files: &SelfJoin) -> Result<()> {
         let raw: Vec<_> = files.fds().map(|fd| fd.as_raw_fd()).collect();
-        if raw.is_empty() {
-            return Ok(());
-        }
+        // Also where there are none (rootless): the child waits for the word.
         wire::send_fds(self.wire.as_fd(), Message::new(Tag::Cgroup), &raw).map_err(|e| self.lost(e))
     }
 

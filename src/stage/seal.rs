@@ -20,6 +20,8 @@ pub fn run_sealed() -> Result<()> {
     let failed = |call: &'static str| move |e: crate::sys::Errno| e.error(call, "protecting the runtime's binary from the container", "");
     let exe = fs::openat(CWD, SELF, libc::O_PATH, 0).map_err(failed("open"))?;
     if fs::is_on_read_only_mount(exe.as_fd()).map_err(failed("fstatvfs"))? || is_sealed_copy() {
+        // The name of a program that was executed by descriptor is that descriptor's number.
+        process::set_name(c"dhow");
         return Ok(());
     }
     let sealed = match read_only_mount() {

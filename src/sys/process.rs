@@ -423,3 +423,9 @@ impl Drop for Progress {
         unsafe { libc::munmap(std::ptr::from_ref(self.0).cast_mut().cast(), 4096) };
     }
 }
+
+/// The name that ps(1) shows (prctl(2) PR_SET_NAME).
+pub fn set_name(name: &CStr) {
+    // SAFETY: the kernel reads up to 16 bytes of a C string. It can't fail with a valid one.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0u64, 0u64, 0u64) };
+}

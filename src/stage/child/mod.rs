@@ -109,8 +109,10 @@ impl<'a> Child<'a> {
     fn prelude(&mut self) -> Done {
         signal::unblock_all();
         self.die_with_parent()?;
-        // Host processes in our namespaces-to-be must not trace us or read our descriptors (CVE-2016-9962).
-        process::prctl(libc::PR_SET_DUMPABLE, 0)?;
+        // An unprivileged parent may write our id maps only while we are dumpable (proc(5)).
+        if !self.frozen.steps.iter().any(|action| matches!(action, Action::AwaitIdMaps { .. })) {
+            hide()?;
+        }
         fs::umask(0);
         close_on_exec_from(3 + self.frozen.preserve_fds)?;
         Ok(())
@@ -210,6 +212,11 @@ impl<'a> Child<'a> {
             None => Ok(wire::expect(self.lines.wire, Tag::Start).map(drop)?),
         }
     }
+}
+
+/// Nobody in our namespaces may trace us or read our descriptors (CVE-2016-9962).
+fn hide() -> Done {
+    Ok(process::prctl(libc::PR_SET_DUMPABLE, 0).map(drop)?)
 }
 
 /// The container may wait long for its start: it keeps nothing open of the runtime's but what it waits on.

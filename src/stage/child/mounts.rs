@@ -30,8 +30,8 @@ impl Child<'_> {
         mount::propagate(c"/", propagation).map_err(why(b"setting the propagation of /"))?;
         self.shared = propagation & libc::MS_SHARED != 0;
         let dir = open()?;
-        if self.shared {
-            // pivot_root(2) refuses a root whose parent mount is shared.
+        if propagation & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0 {
+            // pivot_root(2) refuses a root whose parent mount is shared, and an unbindable one can't be bound.
             propagate_parent(dir.as_fd(), parent)?;
         }
         let tree = mount::clone_tree(dir.as_fd(), c"", true).map_err(why(b"binding the rootfs"))?;

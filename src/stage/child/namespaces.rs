@@ -1,6 +1,6 @@
 //! Joining, making and settling into namespaces.
 
-use super::{Child, Done, Fault, why};
+use super::{Child, Done, Fault, hide, why};
 use crate::stage::wire::{self, Message, Tag};
 use crate::sys::{Errno, fs, process};
 use std::ffi::CStr;
@@ -30,7 +30,8 @@ impl Child<'_> {
             wire::send(self.lines.wire, Message::new(Tag::IdMaps), b"")?;
         }
         wire::expect(self.lines.wire, Tag::Mapped)?;
-        self.become_root()
+        self.become_root()?;
+        hide()
     }
 
     /// A pid or time namespace is only for children: fork as a sibling, hand its pidfd over, and end.
