@@ -83,7 +83,7 @@ fn plan_one(site: &Site, field: &str, mount: &Mount, out: &mut Mounts) -> Result
     let is_bind = options.bind.is_some() || mount.kind == "bind";
     check_proc(field, &destination, mount, is_bind || options.remount || only_propagates(&options))?;
     if is_bind {
-        check_bind_options(field, mount, &options, &mut out.warnings)?;
+        warn_of_bind_options(field, &options, &mut out.warnings);
     }
     let idmap = idmap(site, field, mount, &options, is_bind)?;
     if is_bind && !options.remount {
@@ -254,13 +254,11 @@ fn idmap(site: &Site, field: &str, mount: &Mount, options: &MountOptions, is_bin
 }
 
 /// A bind shares the file system of its source: parameters and superblock flags can't be given to it.
-fn check_bind_options(field: &str, mount: &Mount, options: &MountOptions, warnings: &mut Vec<String>) -> Result<()> {
-    if let Some((key, _)) = options.data.first() {
-        let index = mount.options.iter().position(|option| option.contains(key.as_str())).unwrap_or(0);
-        return Err(Error::invalid(
-            format!("{field}/options/{index}"),
-            format!("bind mounts cannot have any filesystem-specific options applied: {key:?}"),
-        ));
+fn warn_of_bind_options(field: &str, options: &MountOptions, warnings: &mut Vec<String>) {
+    // The kernel ignores them; crun lets it, runc refuses. runtime-tools' `mounts` has such options, so: with a warning.
+    if !options.data.is_empty() {
+        let keys: Vec<_> = options.data.iter().map(|(key, _)| key.as_str()).collect();
+        warnings.push(format!("{}: options of a file system have no effect on a bind mount: {}", super::human_field(field), keys.join(", ")));
     }
     let without_effect: Vec<_> = options.superblock_set().collect();
     if !without_effect.is_empty() {
@@ -270,7 +268,6 @@ fn check_bind_options(field: &str, mount: &Mount, options: &MountOptions, warnin
             without_effect.join(", ")
         ));
     }
-    Ok(())
 }
 
 fn bind(

@@ -29,11 +29,24 @@ impl Child<'_> {
             other => other?,
         }
         // A leaked descriptor as working directory would be outside of the root (CVE-2024-21626).
-        if !fs::cwd_is_reachable()? {
+        if !self.cwd_is_inside(path)? {
             return Err(Fault::new(Errno(libc::EXDEV), &[b"the working directory is outside of the container's root: possible container breakout"]));
         }
         self.cwd_entered = true;
         Ok(())
+    }
+
+    fn cwd_is_inside(&self, path: &CStr) -> Result<bool, Fault> {
+        match fs::cwd_is_reachable() {
+            // A filter that is in force already may forbid getcwd(2): then it must be what `path` is below the root.
+            Err(Errno(libc::EPERM | libc::ENOSYS | libc::EACCES)) => {}
+            other => return Ok(other?),
+        }
+        let root = fs::openat(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+        let inside = root::open(root.as_fd(), path, libc::O_PATH | libc::O_DIRECTORY, false)?;
+        let here = fs::openat(fs::CWD, c".", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+        let (inside, here) = (fs::fstat(inside.as_fd())?, fs::fstat(here.as_fd())?);
+        Ok((inside.st_dev, inside.st_ino) == (here.st_dev, here.st_ino))
     }
 
     /// As execvp(3) does it, with the ids that the program will have.
