@@ -25,7 +25,7 @@ impl Terminal {
         self.master.write_all(text.as_bytes()).unwrap();
     }
 
-    /// Read on until `words` were seen; all that was seen.
+    /// Read on until `words` were seen; all that was seen. What follows them stays for the next call.
     #[track_caller]
     pub fn expect(&mut self, words: &str) -> String {
         let end = Instant::now() + LIMIT;
@@ -33,7 +33,9 @@ impl Terminal {
             assert!(Instant::now() < end, "{words:?} not seen, but: {:?}", self.seen);
             assert!(self.read_some(end - Instant::now()), "{words:?} not seen before the end: {:?}", self.seen);
         }
-        std::mem::take(&mut self.seen)
+        let all = self.seen.clone();
+        self.seen = all[all.find(words).unwrap_or(0) + words.len()..].to_string();
+        all
     }
 
     /// False at the end of the stream.
