@@ -186,7 +186,8 @@ fn every_module_of_the_map_has_a_row() {
 fn pure_modules_are_pure() {
     let all = sources();
     let pure = all.iter().filter(|s| PURE.contains(&s.module()) && !READS_FILES.contains(&s.path.as_str()));
-    let impure = |code: &str| ["std::fs", "File::open", "std::process", "std::net", "std::env"].into_iter().find(|word| code.contains(word)).map(str::to_string);
+    let impure =
+        |code: &str| ["std::fs", "File::open", "std::process", "std::net", "std::env"].into_iter().find(|word| code.contains(word)).map(str::to_string);
     none(pure.filter_map(|s| impure(&s.code).map(|word| format!("{}: {word}", s.path))).collect());
 }
 
@@ -216,7 +217,9 @@ fn files_are_short() {
 /// The reader itself: without this a test above could pass by seeing nothing.
 #[test]
 fn the_reader_sees_code_only() {
-    let code = code_of("use crate::{a, b::{c, d}, e};\n// unsafe crate::x\nlet s = \"crate::y \\\" unsafe\"; let q = '\"'; crate::f::g();\n#[cfg(test)]\nmod tests { crate::h }");
+    let code = code_of(
+        "use crate::{a, b::{c, d}, e};\n// unsafe crate::x\nlet s = \"crate::y \\\" unsafe\"; let q = '\"'; crate::f::g();\n#[cfg(test)]\nmod tests { crate::h }",
+    );
     assert_eq!(uses(&code).into_iter().collect::<Vec<_>>(), ["a", "b", "e", "f"]);
     assert!(!words(&code).any(|w| w == "unsafe"));
     assert_eq!(supers("use super::a; super::super::b()"), 2);

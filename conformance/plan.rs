@@ -52,14 +52,12 @@ fn v1_host() -> Host {
         options: vec![options.into()],
         links: Vec::new(),
     };
-    let cgroup_v1 =
-        vec![hierarchy("systemd", "name=systemd"), hierarchy("cpu,cpuacct", "cpu,cpuacct"), hierarchy("pids", "pids")];
+    let cgroup_v1 = vec![hierarchy("systemd", "name=systemd"), hierarchy("cpu,cpuacct", "cpu,cpuacct"), hierarchy("pids", "pids")];
     Host { cgroup_v2: false, cgroup_v1, apparmor: false, kcore: false, ..host() }
 }
 
 fn options() -> Options {
-    let cgroups =
-        [("", "/sys/fs/cgroup/dhow/box"), ("systemd", "/sys/fs/cgroup/systemd/box"), ("pids", "/sys/fs/cgroup/pids/box")];
+    let cgroups = [("", "/sys/fs/cgroup/dhow/box"), ("systemd", "/sys/fs/cgroup/systemd/box"), ("pids", "/sys/fs/cgroup/pids/box")];
     Options {
         id: "box".into(),
         bundle: "/run/bundle".into(),
@@ -120,10 +118,7 @@ fn rootless() {
     let own = json!([{ "containerID": 0, "hostID": 1000, "size": 1 }]);
     let linux = json!({ "namespaces": namespaces(&["pid", "ipc", "uts", "mount", "cgroup", "user"]), "uidMappings": own, "gidMappings": own });
     let host = Host { euid: 1000, egid: 1000, own_capabilities: 0, ..host() };
-    golden(
-        "rootless",
-        &plan::build(&spec("default.json", json!({ "mounts": mounts, "linux": linux })), &host, &options()).unwrap(),
-    );
+    golden("rootless", &plan::build(&spec("default.json", json!({ "mounts": mounts, "linux": linux })), &host, &options()).unwrap());
 }
 
 /// Docker with `userns-remap`, on a machine where it makes time namespaces too.
@@ -142,21 +137,14 @@ fn user_namespace() {
 /// A container of a pod: network, IPC and UTS are the sandbox's.
 #[test]
 fn joined_namespaces() {
-    let kinds =
-        namespaces(&["mount", "network=/var/run/netns/pod", "uts=/proc/77/ns/uts", "ipc=/proc/77/ns/ipc", "pid=/proc/77/ns/pid"]);
-    golden(
-        "joined",
-        &plan::build(&spec("docker.json", json!({ "linux": { "namespaces": kinds } })), &host(), &options()).unwrap(),
-    );
+    let kinds = namespaces(&["mount", "network=/var/run/netns/pod", "uts=/proc/77/ns/uts", "ipc=/proc/77/ns/ipc", "pid=/proc/77/ns/pid"]);
+    golden("joined", &plan::build(&spec("docker.json", json!({ "linux": { "namespaces": kinds } })), &host(), &options()).unwrap());
 }
 
 #[test]
 fn joined_user_namespace() {
     let kinds = namespaces(&["mount", "network=/run/ns/net", "uts", "ipc", "pid", "user=/run/ns/user"]);
-    golden(
-        "joined-userns",
-        &plan::build(&spec("docker.json", json!({ "linux": { "namespaces": kinds } })), &host(), &options()).unwrap(),
-    );
+    golden("joined-userns", &plan::build(&spec("docker.json", json!({ "linux": { "namespaces": kinds } })), &host(), &options()).unwrap());
 }
 
 #[test]

@@ -13,31 +13,15 @@ fn shipped(name: &str) -> Seccomp {
 
 /// Install `compiled` on this thread: the listener's fd, 0, or minus errno. Async-signal-safe.
 fn install(compiled: &Compiled) -> i32 {
-    let program = libc::sock_fprog {
-        len: compiled.program.len() as u16,
-        filter: compiled.program.as_ptr() as *mut libc::sock_filter,
-    };
-    let listener = if compiled.notify {
-        FILTER_FLAG_NEW_LISTENER
-    } else {
-        0
-    };
+    let program = libc::sock_fprog { len: compiled.program.len() as u16, filter: compiled.program.as_ptr() as *mut libc::sock_filter };
+    let listener = if compiled.notify { FILTER_FLAG_NEW_LISTENER } else { 0 };
     // SAFETY: prctl and seccomp take plain numbers and a pointer to `program`, which lives through the call and
     // whose `filter` points to `len` instructions laid out as `struct sock_filter` (repr(C)); both only read.
     unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
         let flags = libc::c_ulong::from(compiled.flags | listener);
-        let fd = libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            flags,
-            &program,
-        );
-        if fd < 0 {
-            -*libc::__errno_location()
-        } else {
-            fd as i32
-        }
+        let fd = libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &program);
+        if fd < 0 { -*libc::__errno_location() } else { fd as i32 }
     }
 }
 
@@ -72,26 +56,12 @@ fn errno_of(nr: i64, args: [i64; 3]) -> i32 {
 }
 
 fn rule(name: &str, action: &str, errno: Option<u32>, args: &[(u32, u64, u64, &str)]) -> Syscall {
-    let arg = |&(index, value, value_two, op): &(u32, u64, u64, &str)| SyscallArg {
-        index,
-        value,
-        value_two,
-        op: op.into(),
-    };
-    Syscall {
-        names: vec![name.into()],
-        action: action.into(),
-        errno_ret: errno,
-        args: args.iter().map(arg).collect(),
-    }
+    let arg = |&(index, value, value_two, op): &(u32, u64, u64, &str)| SyscallArg { index, value, value_two, op: op.into() };
+    Syscall { names: vec![name.into()], action: action.into(), errno_ret: errno, args: args.iter().map(arg).collect() }
 }
 
 fn profile(default: &str, syscalls: Vec<Syscall>) -> Seccomp {
-    Seccomp {
-        default_action: default.into(),
-        syscalls,
-        ..Seccomp::default()
-    }
+    Seccomp { default_action: default.into(), syscalls, ..Seccomp::default() }
 }
 
 #[test]
@@ -100,12 +70,7 @@ fn errno_and_arguments() {
     let profile = profile(
         "SCMP_ACT_ALLOW",
         vec![
-            rule(
-                "getpriority",
-                "SCMP_ACT_ERRNO",
-                Some(77),
-                &[(1, 0x1_0000_0007, 0, "SCMP_CMP_GE")],
-            ),
+            rule("getpriority", "SCMP_ACT_ERRNO", Some(77), &[(1, 0x1_0000_0007, 0, "SCMP_CMP_GE")]),
             rule("getpriority", "SCMP_ACT_ERRNO", Some(78), &[(1, 5, 0, eq)]),
             rule("uselib", "SCMP_ACT_ERRNO", Some(79), &[]),
         ],
@@ -116,14 +81,7 @@ fn errno_and_arguments() {
             return 100;
         }
         // 0: the filter lets it through, whatever the kernel then says of that process.
-        let cases = [
-            (5, 78),
-            (6, 0),
-            (0x1_0000_0005, 0),
-            (0x1_0000_0006, 0),
-            (0x1_0000_0007, 77),
-            (-1, 77),
-        ];
+        let cases = [(5, 78), (6, 0), (0x1_0000_0005, 0), (0x1_0000_0006, 0), (0x1_0000_0007, 77), (-1, 77)];
         for (n, (who, expected)) in cases.into_iter().enumerate() {
             let got = errno_of(libc::SYS_getpriority, [0, who, 0]);
             let filtered = if matches!(got, 77 | 78) { got } else { 0 };
@@ -138,11 +96,7 @@ fn errno_and_arguments() {
 
 #[test]
 fn kill_and_trap() {
-    for (action, signal) in [
-        ("SCMP_ACT_KILL_PROCESS", libc::SIGSYS),
-        ("SCMP_ACT_KILL", libc::SIGSYS),
-        ("SCMP_ACT_TRAP", libc::SIGSYS),
-    ] {
+    for (action, signal) in [("SCMP_ACT_KILL_PROCESS", libc::SIGSYS), ("SCMP_ACT_KILL", libc::SIGSYS), ("SCMP_ACT_TRAP", libc::SIGSYS)] {
         let profile = profile("SCMP_ACT_ALLOW", vec![rule("getppid", action, None, &[])]);
         let compiled = compile(&profile, Arch::NATIVE).unwrap();
         let status = in_child(|| {
@@ -157,10 +111,7 @@ fn kill_and_trap() {
 
 #[test]
 fn notify_gives_a_listener() {
-    let mut profile = profile(
-        "SCMP_ACT_ALLOW",
-        vec![rule("uselib", "SCMP_ACT_NOTIFY", None, &[])],
-    );
+    let mut profile = profile("SCMP_ACT_ALLOW", vec![rule("uselib", "SCMP_ACT_NOTIFY", None, &[])]);
     profile.listener_path = "/run/listener".into();
     profile.flags = Some(vec!["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV".into()]);
     let compiled = compile(&profile, Arch::NATIVE).unwrap();
@@ -181,11 +132,7 @@ fn every_refused_number_is_refused() {
     let refused: Vec<(u32, u32)> = (0..700)
         .filter(|nr| !matches!(nr, 335 | 336))
         .filter_map(|nr| {
-            let data = Data {
-                nr,
-                arch: Arch::NATIVE.audit(),
-                args: [0; 6],
-            };
+            let data = Data { nr, arch: Arch::NATIVE.audit(), args: [0; 6] };
             match interp::run(&compiled.program, &data).unwrap() {
                 value if value & 0xffff_0000 == 0x5_0000 => Some((nr, value & 0xffff)),
                 _ => None,

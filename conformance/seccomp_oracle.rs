@@ -77,12 +77,7 @@ fn mobys_profile_with_other_capabilities() {
     let more = [
         vec!["CAP_SYS_ADMIN"],
         vec!["CAP_SYS_PTRACE", "CAP_SYS_TIME", "CAP_SYSLOG", "CAP_BPF"],
-        vec![
-            "CAP_SYS_ADMIN",
-            "CAP_SYS_NICE",
-            "CAP_SYS_BOOT",
-            "CAP_PERFMON",
-        ],
+        vec!["CAP_SYS_ADMIN", "CAP_SYS_NICE", "CAP_SYS_BOOT", "CAP_PERFMON"],
         vec![],
     ];
     for (n, caps) in more.iter().enumerate() {
@@ -144,12 +139,7 @@ fn random_profiles_mean_what_they_say() {
                 false => said(&profile, &data)[0],
             };
             let got = interp::run(&program, &data).unwrap();
-            assert_eq!(
-                got,
-                expected,
-                "got {got:#x}, expected {expected:#x}: {data:x?}\nseed {seed}\n{}",
-                json(&about(&profile, &data))
-            );
+            assert_eq!(got, expected, "got {got:#x}, expected {expected:#x}: {data:x?}\nseed {seed}\n{}", json(&about(&profile, &data)));
         }
     }
 }
@@ -160,37 +150,16 @@ fn contradictions_are_refused() {
     let rule = |action: &str, args: &[(u32, u64, u64, &str)]| Syscall {
         names: vec!["kill".into()],
         action: action.into(),
-        args: args
-            .iter()
-            .map(|&(index, value, value_two, op)| SyscallArg {
-                index,
-                value,
-                value_two,
-                op: op.into(),
-            })
-            .collect(),
+        args: args.iter().map(|&(index, value, value_two, op)| SyscallArg { index, value, value_two, op: op.into() }).collect(),
         ..Syscall::default()
     };
     let (kill, trap) = ("SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP");
     for (first, second) in [
-        (
-            rule(kill, &[(0, 5, 0, "SCMP_CMP_EQ")]),
-            rule(trap, &[(0, 5, 0, "SCMP_CMP_EQ")]),
-        ),
-        (
-            rule(kill, &[(0, 5, 0, "SCMP_CMP_LT")]),
-            rule(trap, &[(0, 5, 0, "SCMP_CMP_LT")]),
-        ),
-        (
-            rule(kill, &[(0, 5, 0, "SCMP_CMP_EQ"), (1, 1, 0, "SCMP_CMP_EQ")]),
-            rule(trap, &[(0, 5, 0, "SCMP_CMP_EQ")]),
-        ),
+        (rule(kill, &[(0, 5, 0, "SCMP_CMP_EQ")]), rule(trap, &[(0, 5, 0, "SCMP_CMP_EQ")])),
+        (rule(kill, &[(0, 5, 0, "SCMP_CMP_LT")]), rule(trap, &[(0, 5, 0, "SCMP_CMP_LT")])),
+        (rule(kill, &[(0, 5, 0, "SCMP_CMP_EQ"), (1, 1, 0, "SCMP_CMP_EQ")]), rule(trap, &[(0, 5, 0, "SCMP_CMP_EQ")])),
     ] {
-        let profile = Seccomp {
-            default_action: "SCMP_ACT_ALLOW".into(),
-            syscalls: vec![first, second],
-            ..Seccomp::default()
-        };
+        let profile = Seccomp { default_action: "SCMP_ACT_ALLOW".into(), syscalls: vec![first, second], ..Seccomp::default() };
         assert!(!libseccomp_accepts(&profile));
         let err = compile(&profile, Arch::X86_64).unwrap_err().to_string();
         assert!(err.contains("/linux/seccomp/syscalls/1"), "{err}");

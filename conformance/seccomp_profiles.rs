@@ -21,11 +21,7 @@ fn ask(profile: &Seccomp, native: Arch, arch: Arch, name: &str, args: [u64; 6]) 
     let compiled = compile(profile, native).unwrap();
     assert_eq!(compiled.warnings, Vec::<String>::new());
     let nr = names::find(name).unwrap().number(arch).unwrap();
-    let data = Data {
-        nr,
-        arch: arch.audit(),
-        args,
-    };
+    let data = Data { nr, arch: arch.audit(), args };
     interp::run(&compiled.program, &data).unwrap()
 }
 
@@ -47,25 +43,14 @@ fn default_is_mobys() {
 #[test]
 fn default_in_short() {
     let profile = shipped("default.json");
-    for (native, arch) in [
-        (Arch::X86_64, Arch::X86_64),
-        (Arch::X86_64, Arch::X86),
-        (Arch::X86_64, Arch::X32),
-        (Arch::Aarch64, Arch::Aarch64),
-        (Arch::Aarch64, Arch::Arm),
-    ] {
+    for (native, arch) in
+        [(Arch::X86_64, Arch::X86_64), (Arch::X86_64, Arch::X86), (Arch::X86_64, Arch::X32), (Arch::Aarch64, Arch::Aarch64), (Arch::Aarch64, Arch::Arm)]
+    {
         let ask = |name, first| ask(&profile, native, arch, name, [first, 0, 0, 0, 0, 0]);
         for name in ["read", "execve", "chroot", "statx", "futex", "ptrace"] {
             assert_eq!(ask(name, 0), ALLOW, "{name} on {arch:?}");
         }
-        for name in [
-            "mount",
-            "bpf",
-            "unshare",
-            "setns",
-            "keyctl",
-            "open_by_handle_at",
-        ] {
+        for name in ["mount", "bpf", "unshare", "setns", "keyctl", "open_by_handle_at"] {
             assert_eq!(ask(name, 0), EPERM, "{name} on {arch:?}");
         }
         assert_eq!(ask("clone3", 0), ENOSYS);
@@ -92,11 +77,7 @@ fn strict_is_stricter() {
                 continue;
             };
             let arch = native.audit();
-            let data = Data {
-                nr,
-                arch,
-                args: [1, 0, 0, 0, 0, 0],
-            };
+            let data = Data { nr, arch, args: [1, 0, 0, 0, 0, 0] };
             let allows = |program| interp::run(program, &data) == Ok(ALLOW);
             match (allows(&strict), allows(&default)) {
                 (true, false) => panic!("{} on {native:?}", row.name),
@@ -105,9 +86,6 @@ fn strict_is_stricter() {
                 _ => {}
             }
         }
-        assert!(
-            fewer > 150 && more > 60,
-            "{fewer} allowed, {more} more by default"
-        );
+        assert!(fewer > 150 && more > 60, "{fewer} allowed, {more} more by default");
     }
 }

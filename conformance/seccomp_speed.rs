@@ -21,10 +21,7 @@ fn time(mut run: impl FnMut()) -> (f64, f64) {
 
 /// Install `compiled` in a forked child; nanoseconds, by way of a pipe.
 fn load_time(compiled: &Compiled) -> f64 {
-    let program = libc::sock_fprog {
-        len: compiled.program.len() as u16,
-        filter: compiled.program.as_ptr() as *mut libc::sock_filter,
-    };
+    let program = libc::sock_fprog { len: compiled.program.len() as u16, filter: compiled.program.as_ptr() as *mut libc::sock_filter };
     let mut best = f64::MAX;
     for _ in 0..100 {
         let mut fds = [0; 2];
@@ -36,17 +33,8 @@ fn load_time(compiled: &Compiled) -> f64 {
             if pid == 0 {
                 libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
                 let start = Instant::now();
-                let ret = libc::syscall(
-                    libc::SYS_seccomp,
-                    libc::SECCOMP_SET_MODE_FILTER,
-                    compiled.flags,
-                    &program,
-                );
-                let took = if ret == 0 {
-                    start.elapsed().as_nanos() as u64
-                } else {
-                    u64::MAX
-                };
+                let ret = libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, compiled.flags, &program);
+                let took = if ret == 0 { start.elapsed().as_nanos() as u64 } else { u64::MAX };
                 libc::write(fds[1], (&raw const took).cast(), 8);
                 libc::_exit(0);
             }

@@ -6,21 +6,12 @@
 use dhow::seccomp::{Arch, names};
 use libseccomp::{ScmpArch, ScmpSyscall};
 
-const ARCHES: [(Arch, ScmpArch); 5] = [
-    (Arch::X86, ScmpArch::X86),
-    (Arch::X86_64, ScmpArch::X8664),
-    (Arch::X32, ScmpArch::X32),
-    (Arch::Arm, ScmpArch::Arm),
-    (Arch::Aarch64, ScmpArch::Aarch64),
-];
+const ARCHES: [(Arch, ScmpArch); 5] =
+    [(Arch::X86, ScmpArch::X86), (Arch::X86_64, ScmpArch::X8664), (Arch::X32, ScmpArch::X32), (Arch::Arm, ScmpArch::Arm), (Arch::Aarch64, ScmpArch::Aarch64)];
 
 /// libseccomp's number, `None` when it does not know the name at all. A negative one: not on that architecture.
 fn resolve(name: &str, arch: ScmpArch) -> Option<i32> {
-    Some(
-        ScmpSyscall::from_name_by_arch(name, arch)
-            .ok()?
-            .as_raw_syscall(),
-    )
+    Some(ScmpSyscall::from_name_by_arch(name, arch).ok()?.as_raw_syscall())
 }
 
 #[test]
@@ -34,11 +25,7 @@ fn every_number_agrees_with_libseccomp() {
             known += 1;
             if ours == Arch::X86 && row.multiplexed().is_some() {
                 let call = row.multiplexed().unwrap();
-                let base = if call.through == names::SOCKETCALL_X86 {
-                    100
-                } else {
-                    200
-                };
+                let base = if call.through == names::SOCKETCALL_X86 { 100 } else { 200 };
                 assert_eq!(-number, base + call.number as i32, "{} on x86", row.name);
                 continue;
             }
@@ -51,17 +38,12 @@ fn every_number_agrees_with_libseccomp() {
         }
     }
     assert!(newer.len() < 16, "libseccomp lacks {newer:?}");
-    assert!(
-        known > 2000,
-        "only {known} pairs of name and architecture were compared"
-    );
+    assert!(known > 2000, "only {known} pairs of name and architecture were compared");
 }
 
 #[test]
 fn libseccomp_knows_no_name_that_we_do_not() {
-    let numbers = (0..1200)
-        .chain(0x4000_0000..0x4000_0400)
-        .chain(0xf_0000..0xf_0010);
+    let numbers = (0..1200).chain(0x4000_0000..0x4000_0400).chain(0xf_0000..0xf_0010);
     for number in numbers {
         for (ours, theirs) in ARCHES {
             let Ok(name) = ScmpSyscall::from(number).get_name_by_arch(theirs) else {
@@ -79,13 +61,11 @@ fn libseccomp_knows_no_name_that_we_do_not() {
 #[test]
 #[ignore = "a generator: needs SYSCALLS_CSV"]
 fn generate() {
-    let path =
-        std::env::var("SYSCALLS_CSV").expect("SYSCALLS_CSV names libseccomp's src/syscalls.csv");
+    let path = std::env::var("SYSCALLS_CSV").expect("SYSCALLS_CSV names libseccomp's src/syscalls.csv");
     let text = std::fs::read_to_string(path).unwrap();
     let mut lines = text.lines();
     let header: Vec<&str> = lines.next().unwrap().split(',').collect();
-    let columns = ["x86", "x86_64", "x32", "arm", "aarch64"]
-        .map(|arch| header.iter().position(|h| *h == arch).expect(arch));
+    let columns = ["x86", "x86_64", "x32", "arm", "aarch64"].map(|arch| header.iter().position(|h| *h == arch).expect(arch));
     let mut rows: Vec<Vec<&str>> = lines.map(|l| l.split(',').collect()).collect();
     rows.sort_by_key(|r| r[0]);
 
@@ -106,11 +86,7 @@ fn generate() {
             Some(n @ -299..=-101) => -n,
             _ => 0,
         };
-        out += &format!(
-            "    row(\"{}\", [{}], {multiplexed}),\n",
-            row[0],
-            numbers.join(", ")
-        );
+        out += &format!("    row(\"{}\", [{}], {multiplexed}),\n", row[0], numbers.join(", "));
     }
     out += "];\n";
     let target = concat!(env!("CARGO_MANIFEST_DIR"), "/src/seccomp/table.rs");

@@ -127,6 +127,8 @@ fn the_binary_is_small() {
 
 #[test]
 fn a_trace_is_read_as_strace_writes_it() {
-    let trace = Trace::parse("7 execve(\"x\") = 0\n7 fcntl(3, F_GETFD) = 0\n7 clone3({}) = 8\n8 read(0, <unfinished ...>\n8 <... read resumed>) = 1\n8 +++ exited with 0 +++\n");
+    let trace = Trace::parse(
+        "7 execve(\"x\") = 0\n7 fcntl(3, F_GETFD) = 0\n7 clone3({}) = 8\n8 read(0, <unfinished ...>\n8 <... read resumed>) = 1\n8 +++ exited with 0 +++\n",
+    );
     assert_eq!((total(&trace.parent), trace.children.len(), total(&trace.children[0])), (2, 1, 1));
 }

@@ -1,8 +1,8 @@
 //! `spec::validate`: one row a rule. A row changes the default configuration and says which finding this must give.
 
+use dhow::spec::Spec;
 use dhow::spec::defaults::{default_spec, to_pretty_json, with_cgroup_namespace};
 use dhow::spec::validate::{Finding, Report, Severity, check, validate};
-use dhow::spec::Spec;
 use serde_json::{Map, Value, json};
 
 const FAULT: Severity = Severity::Fault;
@@ -54,7 +54,9 @@ fn report(edits: &Value) -> Report {
     match Spec::parse(&text) {
         Ok(spec) => {
             // What has the wrong type is one fault; what is in it isn't judged.
-            let says = |f: &Finding, found: &Finding| (&f.pointer, f.severity) == (&found.pointer, found.severity) || f.severity == FAULT && found.pointer.starts_with(&f.pointer);
+            let says = |f: &Finding, found: &Finding| {
+                (&f.pointer, f.severity) == (&found.pointer, found.severity) || f.severity == FAULT && found.pointer.starts_with(&f.pointer)
+            };
             let unsaid = |found: &Finding| !report.findings.iter().any(|f| says(f, found));
             let unsaid: Vec<Finding> = check(&spec).into_iter().filter(unsaid).collect();
             assert!(unsaid.is_empty(), "{edits}: {unsaid:#?}");
@@ -342,7 +344,11 @@ fn namespaces_and_ids() {
         (joined.clone(), WARNING, "/linux/uidMappings"),
         (json!({"/linux/timeOffsets": {"monotonic": {"secs": 1}}}), FAULT, "/linux/timeOffsets"),
         (json!({"/linux/timeOffsets": {"realtime": {"secs": 1}}, "/linux/namespaces/-": {"type": "time"}}), FAULT, "/linux/timeOffsets/realtime"),
-        (json!({"/linux/timeOffsets": {"boottime": {"nanosecs": 1000000000}}, "/linux/namespaces/-": {"type": "time"}}), FAULT, "/linux/timeOffsets/boottime/nanosecs"),
+        (
+            json!({"/linux/timeOffsets": {"boottime": {"nanosecs": 1000000000}}, "/linux/namespaces/-": {"type": "time"}}),
+            FAULT,
+            "/linux/timeOffsets/boottime/nanosecs",
+        ),
         (json!({"/linux/timeOffsets": {"boottime": {}}, "/linux/namespaces/-": {"type": "time", "path": "/x"}}), FAULT, "/linux/timeOffsets"),
     ]);
     accepted(&[
@@ -421,7 +427,11 @@ fn the_kernels_features() {
         (json!({"/linux/memoryPolicy": {"mode": "MPOL_LOCAL", "nodes": "0"}}), FAULT, "/linux/memoryPolicy/nodes"),
         (json!({"/linux/memoryPolicy": {"mode": "MPOL_BIND", "nodes": "x"}}), FAULT, "/linux/memoryPolicy/nodes"),
         (json!({"/linux/memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0", "flags": ["X"]}}), FAULT, "/linux/memoryPolicy/flags/0"),
-        (json!({"/linux/memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES", "MPOL_F_RELATIVE_NODES"]}}), FAULT, "/linux/memoryPolicy/flags"),
+        (
+            json!({"/linux/memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES", "MPOL_F_RELATIVE_NODES"]}}),
+            FAULT,
+            "/linux/memoryPolicy/flags",
+        ),
     ]);
     accepted(&[
         d(json!({"path": "/x", "type": "p"})),
@@ -455,9 +465,21 @@ fn seccomp() {
         (rule(json!({"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5000})), WARNING, "/linux/seccomp/syscalls/0/errnoRet"),
         (rule(json!({"names": ["read"], "action": "SCMP_ACT_NOTIFY"})), FAULT, "/linux/seccomp/listenerPath"),
         (rule(json!({"names": ["write"], "action": "SCMP_ACT_NOTIFY"})), FAULT, "/linux/seccomp/syscalls/0/names/0"),
-        (rule(json!({"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]})), FAULT, "/linux/seccomp/syscalls/0/args/0/index"),
-        (rule(json!({"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 0, "op": "=="}]})), FAULT, "/linux/seccomp/syscalls/0/args/0/op"),
-        (rule(json!({"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 0, "valueTwo": 1, "op": "SCMP_CMP_EQ"}]})), NOTE, "/linux/seccomp/syscalls/0/args/0/valueTwo"),
+        (
+            rule(json!({"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]})),
+            FAULT,
+            "/linux/seccomp/syscalls/0/args/0/index",
+        ),
+        (
+            rule(json!({"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 0, "op": "=="}]})),
+            FAULT,
+            "/linux/seccomp/syscalls/0/args/0/op",
+        ),
+        (
+            rule(json!({"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 0, "valueTwo": 1, "op": "SCMP_CMP_EQ"}]})),
+            NOTE,
+            "/linux/seccomp/syscalls/0/args/0/valueTwo",
+        ),
     ]);
     accepted(&[
         s(json!({})),
@@ -551,7 +573,10 @@ fn a_fault_is_the_error_of_create() {
     let found = check(&Spec { root: None, ..default_spec(None) });
     let error = found[0].to_error();
     assert_eq!(error.kind, dhow::Kind::InvalidConfig { pointer: "/root".into() });
-    assert_eq!(error.to_string(), "invalid config at /root: is missing; expected the root filesystem: {\"path\": …} (the usual is \"root\": {\"path\": \"rootfs\"})");
+    assert_eq!(
+        error.to_string(),
+        "invalid config at /root: is missing; expected the root filesystem: {\"path\": …} (the usual is \"root\": {\"path\": \"rootfs\"})"
+    );
 }
 
 /// The point of it all: nothing has to be found by running again.
@@ -561,14 +586,42 @@ fn many_faults_are_reported_at_once() {
     let report = validate(text);
     let faults: Vec<&str> = report.faults().map(|f| f.pointer.as_str()).collect();
     let wanted = [
-        "/ociVersion", "/process/user/uid", "/process/args", "/process/env/0", "/process/env/1", "/process/cwd", "/process/rlimits/0/type",
-        "/process/rlimits/1/soft", "/process/rlimits/2/hard", "/process/rlimits/3/type", "/process/noNewPrivileges", "/process/oomScoreAdj",
-        "/process/scheduler/nice", "/process/ioPriority/class", "/root/path", "/root/readonly", "/hostname", "/mounts/0/destination",
-        "/mounts/2/options", "/mounts/3/destination", "/hooks/poststop/0/path", "/hooks/poststop/0/timeout",
-        "/annotations/", "/linux/sysctl/vm.swappiness", "/linux/resources/memory/limit",
-        "/linux/resources/memory/swappiness", "/linux/resources/cpu/idle", "/linux/resources/hugepageLimits/0/pageSize",
-        "/linux/namespaces/1/type", "/linux/namespaces/2/type", "/linux/devices/0/type", "/linux/seccomp/defaultAction",
-        "/linux/seccomp/syscalls/0/args/0/index", "/linux/seccomp/syscalls/0/args/0/op", "/linux/rootfsPropagation", "/linux/maskedPaths/0",
+        "/ociVersion",
+        "/process/user/uid",
+        "/process/args",
+        "/process/env/0",
+        "/process/env/1",
+        "/process/cwd",
+        "/process/rlimits/0/type",
+        "/process/rlimits/1/soft",
+        "/process/rlimits/2/hard",
+        "/process/rlimits/3/type",
+        "/process/noNewPrivileges",
+        "/process/oomScoreAdj",
+        "/process/scheduler/nice",
+        "/process/ioPriority/class",
+        "/root/path",
+        "/root/readonly",
+        "/hostname",
+        "/mounts/0/destination",
+        "/mounts/2/options",
+        "/mounts/3/destination",
+        "/hooks/poststop/0/path",
+        "/hooks/poststop/0/timeout",
+        "/annotations/",
+        "/linux/sysctl/vm.swappiness",
+        "/linux/resources/memory/limit",
+        "/linux/resources/memory/swappiness",
+        "/linux/resources/cpu/idle",
+        "/linux/resources/hugepageLimits/0/pageSize",
+        "/linux/namespaces/1/type",
+        "/linux/namespaces/2/type",
+        "/linux/devices/0/type",
+        "/linux/seccomp/defaultAction",
+        "/linux/seccomp/syscalls/0/args/0/index",
+        "/linux/seccomp/syscalls/0/args/0/op",
+        "/linux/rootfsPropagation",
+        "/linux/maskedPaths/0",
         "/linux/personality/domain",
     ];
     assert_eq!(faults, wanted, "{report:#?}");

@@ -433,7 +433,16 @@ fn cost_of_a_container() {
         cgroup.apply(&wish).unwrap();
         tick(&mut laps);
         let join = cgroup.self_join().unwrap();
-        let entered = std::thread::scope(|scope| scope.spawn(|| { let s = Instant::now(); join.enter().unwrap(); s.elapsed() }).join().unwrap());
+        let entered = std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    let s = Instant::now();
+                    join.enter().unwrap();
+                    s.elapsed()
+                })
+                .join()
+                .unwrap()
+        });
         laps[3].push(entered);
         std::thread::sleep(Duration::from_millis(5));
         let start = Instant::now();

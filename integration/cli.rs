@@ -55,11 +55,7 @@ fn dhow(args: &[&str]) -> Outcome {
 
 fn outcome(command: &mut Command) -> Outcome {
     let done = command.output().unwrap();
-    Outcome {
-        code: done.status.code().unwrap_or(-1),
-        out: String::from_utf8(done.stdout).unwrap(),
-        err: String::from_utf8(done.stderr).unwrap(),
-    }
+    Outcome { code: done.status.code().unwrap_or(-1), out: String::from_utf8(done.stdout).unwrap(), err: String::from_utf8(done.stderr).unwrap() }
 }
 
 /// It fails with `code`, says nothing on stdout and `words` on stderr, in one line.

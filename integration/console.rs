@@ -134,7 +134,8 @@ fn without_a_terminal_of_ours_run_still_works() {
 #[test]
 fn the_console_is_a_device_of_the_container() {
     needs_root!();
-    let b = with_terminal("device", "stat -c '%t:%T %a' /dev/console; ls -l /proc/self/fd/0; grep /dev/console /proc/self/mountinfo; tty < /dev/console; exit 0");
+    let b =
+        with_terminal("device", "stat -c '%t:%T %a' /dev/console; ls -l /proc/self/fd/0; grep /dev/console /proc/self/mountinfo; tty < /dev/console; exit 0");
     let got = b.run();
     assert!(got.code(0).out.contains("/dev/pts/0") && got.out.contains(" /dev/console "), "{got:?}");
 }

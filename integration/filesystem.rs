@@ -140,7 +140,8 @@ fn tmpcopyup_copies() {
     fs::set_permissions(b.rootfs("data/deep/file"), fs::Permissions::from_mode(0o644)).unwrap();
     chown(b.rootfs("data/deep/file"), Some(11), Some(12)).unwrap();
     std::os::unix::fs::symlink("deep/file", b.rootfs("data/link")).unwrap();
-    b.mount("tmpfs", "tmpfs", "/data", &["tmpcopyup"]).sh("cat /data/link; echo; stat -c '%a %u %g' /data/deep/file; echo new > /data/new; readlink /data/link");
+    b.mount("tmpfs", "tmpfs", "/data", &["tmpcopyup"])
+        .sh("cat /data/link; echo; stat -c '%a %u %g' /data/deep/file; echo new > /data/new; readlink /data/link");
     assert_eq!(b.run().ok(), "content\n644 11 12\ndeep/file");
     assert!(!b.rootfs("data/new").exists());
 }
@@ -163,9 +164,13 @@ fn a_relative_source_is_of_the_bundle() {
     fs::create_dir(b.path("beside")).unwrap();
     fs::write(b.path("beside/file"), "found").unwrap();
     b.bind("beside", "/mnt", &[]).args(&["cat", "/mnt/file"]);
-    assert_eq!(b.call_with(&["run", "--bundle", b.dir.to_str().unwrap(), &b.id], |c| {
-        c.current_dir("/");
-    }).ok(), "found");
+    assert_eq!(
+        b.call_with(&["run", "--bundle", b.dir.to_str().unwrap(), &b.id], |c| {
+            c.current_dir("/");
+        })
+        .ok(),
+        "found"
+    );
 }
 
 #[test]
@@ -188,7 +193,10 @@ fn an_idmapped_bind() {
         fs::write(source.join("file"), "").unwrap();
         chown(source.join("file"), Some(1000), Some(1001)).unwrap();
         let map = |host: u32| json!([{"containerID": 0, "hostID": host, "size": 65536}]);
-        b.push("/mounts", json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["bind", "idmap"], "uidMappings": map(500), "gidMappings": map(600)}));
+        b.push(
+            "/mounts",
+            json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["bind", "idmap"], "uidMappings": map(500), "gidMappings": map(600)}),
+        );
         b.args(&["stat", "-c", "%u %g", "/mnt/file"]);
         let got = b.run();
         if got.err.contains("idmap") && got.err.contains("invalid argument") {
@@ -237,12 +245,15 @@ fn the_default_devices() {
 fn devices_of_the_config() {
     needs_root!();
     let b = Bundle::new("owndev");
-    b.set("/linux/devices", json!([
-        {"path": "/dev/own", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 5, "gid": 6},
-        {"path": "/dev/sub/block", "type": "b", "major": 7, "minor": 9},
-        {"path": "/dev/pipe", "type": "p", "fileMode": 0o600},
-        {"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o600}
-    ]));
+    b.set(
+        "/linux/devices",
+        json!([
+            {"path": "/dev/own", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 5, "gid": 6},
+            {"path": "/dev/sub/block", "type": "b", "major": 7, "minor": 9},
+            {"path": "/dev/pipe", "type": "p", "fileMode": 0o600},
+            {"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o600}
+        ]),
+    );
     b.sh("for d in own sub/block pipe null; do stat -c '%F %t:%T %a %u %g' /dev/$d; done");
     assert_eq!(b.run().ok(), "character special file 1:5 640 5 6\nblock special file 7:9 666 0 0\nfifo 0:0 600 0 0\ncharacter special file 1:3 600 0 0");
 }
@@ -383,7 +394,12 @@ fn a_namespace_of_another_kind_is_refused() {
 fn the_host_s_namespaces_where_none_is_asked_for() {
     needs_root!();
     let b = Bundle::new("hostns");
-    b.remove("/hostname").without_namespace("network").without_namespace("ipc").without_namespace("uts").without_namespace("pid").without_mounts(&["/dev/mqueue"]);
+    b.remove("/hostname")
+        .without_namespace("network")
+        .without_namespace("ipc")
+        .without_namespace("uts")
+        .without_namespace("pid")
+        .without_mounts(&["/dev/mqueue"]);
     b.sh("for n in net ipc uts pid; do readlink /proc/self/ns/$n; done");
     let here: Vec<String> = ["net", "ipc", "uts", "pid"].iter().map(|n| fs::read_link(format!("/proc/self/ns/{n}")).unwrap().display().to_string()).collect();
     assert_eq!(b.run().ok().lines().collect::<Vec<_>>(), here);
@@ -396,7 +412,8 @@ fn time_namespace_offsets() {
         skip!("time namespaces");
     }
     let b = Bundle::new("time");
-    b.push("/linux/namespaces", json!({"type": "time"})).set("/linux/timeOffsets", json!({"monotonic": {"secs": 7}, "boottime": {"secs": 1_000_000, "nanosecs": 5}}));
+    b.push("/linux/namespaces", json!({"type": "time"}))
+        .set("/linux/timeOffsets", json!({"monotonic": {"secs": 7}, "boottime": {"secs": 1_000_000, "nanosecs": 5}}));
     b.sh("cut -d. -f1 /proc/uptime; cat /proc/self/timens_offsets");
     let got = b.run();
     let uptime: u64 = got.ok().lines().next().unwrap().parse().unwrap();
@@ -509,7 +526,10 @@ fn scheduler_and_io_priority() {
 fn seccomp_gives_the_errno() {
     needs_root!();
     let b = Bundle::new("seccomp");
-    b.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]}));
+    b.set(
+        "/linux/seccomp",
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]}),
+    );
     b.sh("mkdir /tmp/x; grep Seccomp: /proc/self/status");
     let got = b.run();
     assert!(got.err.contains("No space left on device") && got.out.contains("2"), "{got:?}");

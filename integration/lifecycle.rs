@@ -105,7 +105,13 @@ fn verbs_on_a_running_container() {
     b.sleeps().up();
     each_verb_refuses(
         &b,
-        &[(&["start"], 1, "already running"), (&["delete"], 1, "not stopped"), (&["resume"], 1, "not paused"), (&["create"], 1, "already exists"), (&["exec"], 0, "")],
+        &[
+            (&["start"], 1, "already running"),
+            (&["delete"], 1, "not stopped"),
+            (&["resume"], 1, "not paused"),
+            (&["create"], 1, "already exists"),
+            (&["exec"], 0, ""),
+        ],
     );
     assert_eq!(b.status(), "running");
     b.verb(&["delete", "--force"]).ok();
@@ -120,7 +126,13 @@ fn verbs_on_a_paused_container() {
     assert_eq!(b.status(), "paused");
     each_verb_refuses(
         &b,
-        &[(&["start"], 1, "already running"), (&["delete"], 1, "not stopped"), (&["pause"], 1, "not running"), (&["exec"], 255, "paused"), (&["ps", "--format", "json"], 0, "")],
+        &[
+            (&["start"], 1, "already running"),
+            (&["delete"], 1, "not stopped"),
+            (&["pause"], 1, "not running"),
+            (&["exec"], 255, "paused"),
+            (&["ps", "--format", "json"], 0, ""),
+        ],
     );
     b.verb(&["resume"]).ok();
     assert_eq!(b.status(), "running");
@@ -219,7 +231,9 @@ fn run_of_what_exits_at_once_50_times() {
     needs_root!();
     let b = Bundle::new("atonce");
     b.sh("exit 3");
-    (0..50).for_each(|_| { b.run().code(3); });
+    (0..50).for_each(|_| {
+        b.run().code(3);
+    });
     b.assert_gone();
 }
 
@@ -297,7 +311,9 @@ fn sixteen_with_one_root_and_one_bundle() {
     b.sh("exit 9");
     let ids: Vec<String> = (0..16).map(|n| b.another_id(&n.to_string())).collect();
     let mut all: Vec<Running> = ids.iter().map(|id| b.spawn(&["run", id], |_| {})).collect();
-    all.iter_mut().for_each(|r| { r.wait(LIMIT).code(9); });
+    all.iter_mut().for_each(|r| {
+        r.wait(LIMIT).code(9);
+    });
     b.assert_gone();
 }
 
@@ -376,7 +392,9 @@ fn exec_returns_the_program_s_status() {
     }
     b.exec_sh("kill -9 $$").code(137);
     b.exec_sh("kill -TERM $$").code(143);
-    (0..20).for_each(|_| { b.exec(&["true"]).ok(); });
+    (0..20).for_each(|_| {
+        b.exec(&["true"]).ok();
+    });
 }
 
 #[test]
@@ -404,7 +422,10 @@ fn exec_s_flags() {
     needs_root!();
     let b = Bundle::new("execflags");
     b.sleeps().up();
-    assert_eq!(b.exec_with(&["--env", "A=b c", "-e", "D=e"], &["sh", "-c", "echo $A-$D-$PATH"]).ok(), "b c-e-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    assert_eq!(
+        b.exec_with(&["--env", "A=b c", "-e", "D=e"], &["sh", "-c", "echo $A-$D-$PATH"]).ok(),
+        "b c-e-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    );
     assert_eq!(b.exec_with(&["--cwd", "/tmp"], &["pwd"]).ok(), "/tmp");
     assert_eq!(b.exec_with(&["--user", "1000:100"], &["sh", "-c", "id -u; id -g"]).ok(), "1000\n100");
     assert_eq!(b.exec_with(&["-u", "1000"], &["sh", "-c", "echo $HOME"]).ok(), "/home/user");
@@ -479,7 +500,9 @@ fn many_execs_at_once() {
     let b = Bundle::new("execmany");
     b.sleeps().up();
     let mut all: Vec<Running> = (0..12).map(|n| b.spawn(&["exec", &b.id, "sh", "-c", &format!("exit {n}")], |_| {})).collect();
-    all.iter_mut().enumerate().for_each(|(n, r)| { r.wait(LIMIT).code(n as i32); });
+    all.iter_mut().enumerate().for_each(|(n, r)| {
+        r.wait(LIMIT).code(n as i32);
+    });
     assert_eq!(b.status(), "running");
 }
 
@@ -676,7 +699,9 @@ fn update_is_seen_in_the_cgroup() {
 fn a_limit_below_the_usage_is_refused_and_changes_nothing() {
     needs_root!();
     let b = Bundle::new("toolow");
-    b.set("/linux/resources/memory", json!({"limit": 128 << 20, "checkBeforeUpdate": true})).sh("dd if=/dev/zero of=/dev/shm/x bs=1M count=30; echo ready; sleep 1000").up();
+    b.set("/linux/resources/memory", json!({"limit": 128 << 20, "checkBeforeUpdate": true}))
+        .sh("dd if=/dev/zero of=/dev/shm/x bs=1M count=30; echo ready; sleep 1000")
+        .up();
     b.await_printed("ready");
     if b.cgroup_file("memory", "memory.limit_in_bytes").is_none() {
         skip!("cgroup v1's memory controller");

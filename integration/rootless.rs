@@ -1,6 +1,5 @@
 //! A container without root: another user, a user namespace of a single mapping.
 
-
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 

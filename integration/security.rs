@@ -79,17 +79,18 @@ fn cve_2016_9962_the_joining_process_shows_nothing_of_the_host() {
     needs_root!();
     let b = Bundle::new("cve9962");
     // For every other process that turns up: what its descriptors, root and working directory lead to.
-    b.privileged().sh(
-        "cd /proc; while :; do for p in [0-9]*; do [ $p = 1 ] || [ -e /proc/$p/task/$$ ] || \
-         { for l in /proc/$p/fd/* /proc/$p/cwd /proc/$p/root /proc/$p/exe; do readlink $l; done; } 2>/dev/null; done; done >> /tmp/seen",
-    );
+    b.privileged().sh("cd /proc; while :; do for p in [0-9]*; do [ $p = 1 ] || [ -e /proc/$p/task/$$ ] || \
+         { for l in /proc/$p/fd/* /proc/$p/cwd /proc/$p/root /proc/$p/exe; do readlink $l; done; } 2>/dev/null; done; done >> /tmp/seen");
     b.up();
     (0..30).for_each(|_| {
         b.exec(&["true"]).ok();
     });
     b.kill("KILL").ok();
     let seen = fs::read_to_string(b.rootfs("tmp/seen")).unwrap();
-    let host: Vec<&str> = seen.lines().filter(|l| l.contains("state.json") || l.contains("start.fifo") || l.contains("cgroup") || l.starts_with(b.state_root.to_str().unwrap())).collect();
+    let host: Vec<&str> = seen
+        .lines()
+        .filter(|l| l.contains("state.json") || l.contains("start.fifo") || l.contains("cgroup") || l.starts_with(b.state_root.to_str().unwrap()))
+        .collect();
     assert!(host.is_empty(), "{host:?}");
 }
 
@@ -100,7 +101,8 @@ fn cve_2024_21626_no_descriptor_leaks_into_run() {
     // `ls` has the directory that it reads as 3.
     b.args(&["ls", "-l", "/proc/self/fd"]);
     let got = b.run();
-    let names: Vec<&str> = got.out.lines().skip(1).filter_map(|l| l.split(" -> ").next()?.split_whitespace().last()).filter(|n| n.parse::<u32>().is_ok()).collect();
+    let names: Vec<&str> =
+        got.out.lines().skip(1).filter_map(|l| l.split(" -> ").next()?.split_whitespace().last()).filter(|n| n.parse::<u32>().is_ok()).collect();
     assert_eq!(names, ["0", "1", "2", "3"], "{got:?}");
     b.sh("for f in /proc/self/fd/*; do readlink $f; done").create().ok();
     let pid = b.pid();
@@ -120,7 +122,8 @@ fn cve_2024_21626_no_descriptor_leaks_into_exec() {
         give_fd(c, file.as_raw_fd(), 9);
         std::mem::forget(file);
     });
-    let names: Vec<&str> = got.out.lines().skip(1).filter_map(|l| l.split(" -> ").next()?.split_whitespace().last()).filter(|n| n.parse::<u32>().is_ok()).collect();
+    let names: Vec<&str> =
+        got.out.lines().skip(1).filter_map(|l| l.split(" -> ").next()?.split_whitespace().last()).filter(|n| n.parse::<u32>().is_ok()).collect();
     assert_eq!(names, ["0", "1", "2", "3"], "{got:?}");
     // The sleeper, as the host sees it.
     let mut fds: Vec<String> = fs::read_dir(format!("/proc/{}/fd", b.pid())).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -234,7 +237,10 @@ fn cve_2023_27561_proc_linked_to_a_volume() {
     let marker = Marker::new(&b);
     fs::create_dir(b.rootfs("volume")).unwrap();
     replace_by_link(&b, "proc", "volume/proc");
-    b.config.borrow_mut()["mounts"].as_array_mut().unwrap().insert(0, json!({"destination": "/volume", "type": "bind", "source": marker.dir, "options": ["bind"]}));
+    b.config.borrow_mut()["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .insert(0, json!({"destination": "/volume", "type": "bind", "source": marker.dir, "options": ["bind"]}));
     b.args(&["true"]);
     refused(&b, &marker, &["proc"]);
 }
@@ -279,7 +285,9 @@ fn cve_2025_31133_dev_null_as_a_symlink_to_mask_with() {
     let b = Bundle::new("cve31133");
     let marker = Marker::new(&b);
     b.without_mounts(&["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"]);
-    b.privileged().set("/linux/maskedPaths", json!(["/proc/uptime", "/proc/sys/kernel/core_pattern"])).sh("echo masked: $(cat /proc/uptime); echo x > /proc/uptime; cat /proc/uptime");
+    b.privileged()
+        .set("/linux/maskedPaths", json!(["/proc/uptime", "/proc/sys/kernel/core_pattern"]))
+        .sh("echo masked: $(cat /proc/uptime); echo x > /proc/uptime; cat /proc/uptime");
     replace_by_link(&b, "dev/null", "/proc/sys/kernel/core_pattern");
     let ends = comes_to_nothing(&b, &marker);
     // Refused; or else what masks is a true /dev/null.
@@ -403,7 +411,9 @@ fn cve_2021_43784_a_megabyte_of_mappings() {
     let b = Bundle::new("cve43784");
     let marker = Marker::new(&b);
     let many: Vec<_> = (0..20_000).map(|n| json!({"containerID": n * 2, "hostID": 100_000 + n * 2, "size": 1})).collect();
-    b.push("/linux/namespaces", json!({"type": "user"})).set("/linux/uidMappings", json!(many)).set("/linux/gidMappings", json!([{"containerID": 0, "hostID": 100000, "size": 65536}]));
+    b.push("/linux/namespaces", json!({"type": "user"}))
+        .set("/linux/uidMappings", json!(many))
+        .set("/linux/gidMappings", json!([{"containerID": 0, "hostID": 100000, "size": 65536}]));
     b.args(&["true"]);
     assert!(fs::metadata(b.path("config.json")).unwrap().len() > 1 << 20);
     refused(&b, &marker, &["ppings"]);

@@ -6,16 +6,16 @@
 //! `cli` → `container` → `stage` → {`cgroup`, `seccomp`, `plan`} → `spec`; `plan`, `cgroup` → `host`;
 //! `host`, `stage`, `cgroup`, `container` → `sys`.
 
+pub mod cgroup; // v1, v2, hybrid, device programs
 pub mod cli; // one file a command: arguments → one library call → print
 pub mod container; // the store, its lock, state.json, the lifecycle
-pub mod stage; // the plan frozen, the child that applies it, the parent that supervises
-pub mod cgroup; // v1, v2, hybrid, device programs
-pub mod seccomp; // profile → decision table → range tree → BPF
-pub mod plan; // (Spec, Host, Options) → Plan, pure data
-pub mod host; // read-only facts about this machine
-pub mod spec; // config.json → Spec; validate
-pub mod sys; // the only unsafe: system calls
 pub mod error;
-pub mod log; // one line an event, where `--log` says
+pub mod host; // read-only facts about this machine
+pub mod log;
+pub mod plan; // (Spec, Host, Options) → Plan, pure data
+pub mod seccomp; // profile → decision table → range tree → BPF
+pub mod spec; // config.json → Spec; validate
+pub mod stage; // the plan frozen, the child that applies it, the parent that supervises
+pub mod sys; // the only unsafe: system calls // one line an event, where `--log` says
 
 pub use error::{Error, Kind, Result};

@@ -163,7 +163,8 @@ impl Bundle {
     #[track_caller]
     pub fn is_gone(&self) {
         self.run_in_bundle(&["state", &self.id]).fails();
-        let left: Vec<_> = fs::read_dir(self.path("state")).unwrap().flatten().map(|e| e.file_name()).filter(|n| !n.to_string_lossy().starts_with('.')).collect();
+        let left: Vec<_> =
+            fs::read_dir(self.path("state")).unwrap().flatten().map(|e| e.file_name()).filter(|n| !n.to_string_lossy().starts_with('.')).collect();
         assert!(left.is_empty(), "{left:?}");
         assert_eq!(self.cgroups(), Vec::<PathBuf>::new());
     }

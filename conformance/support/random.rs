@@ -35,26 +35,10 @@ pub enum Mode {
     Words,
 }
 
-const ACTIONS: [&str; 8] = [
-    "SCMP_ACT_KILL",
-    "SCMP_ACT_KILL_PROCESS",
-    "SCMP_ACT_TRAP",
-    "SCMP_ACT_ERRNO",
-    "SCMP_ACT_TRACE",
-    "SCMP_ACT_ALLOW",
-    "SCMP_ACT_LOG",
-    "SCMP_ACT_NOTIFY",
-];
+const ACTIONS: [&str; 8] =
+    ["SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP", "SCMP_ACT_ERRNO", "SCMP_ACT_TRACE", "SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY"];
 
-const OPS: [&str; 7] = [
-    "SCMP_CMP_NE",
-    "SCMP_CMP_LT",
-    "SCMP_CMP_LE",
-    "SCMP_CMP_EQ",
-    "SCMP_CMP_GE",
-    "SCMP_CMP_GT",
-    "SCMP_CMP_MASKED_EQ",
-];
+const OPS: [&str; 7] = ["SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"];
 
 fn random_value(random: &mut Random) -> u64 {
     match random.below(8) {
@@ -68,11 +52,7 @@ fn random_value(random: &mut Random) -> u64 {
 
 fn random_args(random: &mut Random, most: u64, mode: Mode, alone: bool) -> Vec<SyscallArg> {
     // Rivals keep to what libseccomp orders as it means to: high words of 0 if there are several rules.
-    let bits = if alone || mode != Mode::Rivals {
-        u64::MAX
-    } else {
-        0xffff_ffff
-    };
+    let bits = if alone || mode != Mode::Rivals { u64::MAX } else { 0xffff_ffff };
     let count = random.below(most + 1);
     let mut args: Vec<SyscallArg> = Vec::new();
     for _ in 0..count {
@@ -81,12 +61,7 @@ fn random_args(random: &mut Random, most: u64, mode: Mode, alone: bool) -> Vec<S
         if again && random.below(4) != 0 {
             continue;
         }
-        args.push(SyscallArg {
-            index,
-            value: random_value(random) & bits,
-            value_two: random_value(random) & bits,
-            op: random.pick(&OPS).into(),
-        });
+        args.push(SyscallArg { index, value: random_value(random) & bits, value_two: random_value(random) & bits, op: random.pick(&OPS).into() });
     }
     // libseccomp shares the branches behind a 64-bit NE, LT, LE, GE or GT, so that a second rule which goes on there
     // gets into the first one, or makes its tree a circle on which it runs for ever. Such conditions come last here.
@@ -96,9 +71,7 @@ fn random_args(random: &mut Random, most: u64, mode: Mode, alone: bool) -> Vec<S
         args.truncate(1);
         args.iter_mut().for_each(|a| a.index = 1);
     } else if mode != Mode::Words {
-        let early = args
-            .iter_mut()
-            .filter(|a| only_equal || Some(a.index) != last);
+        let early = args.iter_mut().filter(|a| only_equal || Some(a.index) != last);
         for arg in early.filter(|a| a.op != "SCMP_CMP_MASKED_EQ") {
             arg.op = "SCMP_CMP_EQ".into();
         }
@@ -116,11 +89,7 @@ pub fn random_profile(random: &mut Random, mode: Mode) -> Seccomp {
         &["SCMP_ARCH_AARCH64"],
         &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
     ]);
-    let mut pool: Vec<&str> = names::all()
-        .iter()
-        .map(|r| r.name)
-        .filter(|n| *n != "write" && is_known(n))
-        .collect();
+    let mut pool: Vec<&str> = names::all().iter().map(|r| r.name).filter(|n| *n != "write" && is_known(n)).collect();
     let most = if random.below(4) == 0 { 120 } else { 12 };
     let calls = 1 + random.below(most);
     let mut syscalls = Vec::new();
@@ -140,22 +109,14 @@ pub fn random_profile(random: &mut Random, mode: Mode) -> Seccomp {
                 args.sort_by_key(|a| a.index);
                 args.dedup_by_key(|a| a.index);
             }
-            syscalls.push(Syscall {
-                names: vec![name.clone()],
-                action: chosen.0.into(),
-                errno_ret: takes_errno.then_some(chosen.1),
-                args,
-            });
+            syscalls.push(Syscall { names: vec![name.clone()], action: chosen.0.into(), errno_ret: takes_errno.then_some(chosen.1), args });
         }
     }
     // Two draws of one name must not quarrel where each name is to have one action.
     if mode != Mode::Rivals {
-        let mut seen: std::collections::BTreeMap<String, (String, Option<u32>)> =
-            Default::default();
+        let mut seen: std::collections::BTreeMap<String, (String, Option<u32>)> = Default::default();
         for call in &mut syscalls {
-            let first = seen
-                .entry(call.names[0].clone())
-                .or_insert((call.action.clone(), call.errno_ret));
+            let first = seen.entry(call.names[0].clone()).or_insert((call.action.clone(), call.errno_ret));
             (call.action, call.errno_ret) = first.clone();
         }
     }

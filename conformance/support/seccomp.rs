@@ -91,12 +91,7 @@ fn context(profile: &Seccomp) -> ScmpFilterContext {
 }
 
 /// runc's matchCall.
-fn add(
-    filter: &mut ScmpFilterContext,
-    default: ScmpAction,
-    call: &Syscall,
-    name: &str,
-) -> Result<(), error::SeccompError> {
+fn add(filter: &mut ScmpFilterContext, default: ScmpAction, call: &Syscall, name: &str) -> Result<(), error::SeccompError> {
     let action = action(&call.action, call.errno_ret);
     if action == default {
         return Ok(());
@@ -124,8 +119,7 @@ pub fn libseccomp_program(profile: &Seccomp) -> Vec<Instruction> {
     let default = action(&profile.default_action, profile.default_errno_ret);
     for call in &profile.syscalls {
         for name in &call.names {
-            add(&mut filter, default, call, name)
-                .unwrap_or_else(|e| panic!("{name}: {e}\n{}", json(profile)));
+            add(&mut filter, default, call, name).unwrap_or_else(|e| panic!("{name}: {e}\n{}", json(profile)));
         }
     }
     let mut file = tempfile();
@@ -136,12 +130,7 @@ pub fn libseccomp_program(profile: &Seccomp) -> Vec<Instruction> {
     file.read_to_end(&mut bytes).unwrap();
     bytes
         .chunks_exact(8)
-        .map(|b| Instruction {
-            code: u16::from_ne_bytes([b[0], b[1]]),
-            jt: b[2],
-            jf: b[3],
-            k: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
-        })
+        .map(|b| Instruction { code: u16::from_ne_bytes([b[0], b[1]]), jt: b[2], jf: b[3], k: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]) })
         .collect()
 }
 
@@ -150,12 +139,7 @@ fn tempfile() -> std::fs::File {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let n = COUNT.fetch_add(1, Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("dhow-oracle-{}-{n}", std::process::id()));
-    let file = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&path)
-        .unwrap();
+    let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).unwrap();
     std::fs::remove_file(path).unwrap();
     file
 }
@@ -170,9 +154,7 @@ pub fn accepted_by_libseccomp(mut profile: Seccomp) -> Seccomp {
     let mut filter = context(&profile);
     let default = action(&profile.default_action, profile.default_errno_ret);
     profile.syscalls.retain(|call| {
-        let [name] = call.names.as_slice() else {
-            panic!("one name a rule")
-        };
+        let [name] = call.names.as_slice() else { panic!("one name a rule") };
         add(&mut filter, default, call, name).is_ok()
     });
     profile
@@ -191,15 +173,13 @@ pub fn is_known(name: &str) -> bool {
     let Some(row) = names::find(name) else {
         return false;
     };
-    [Arch::X86, Arch::X86_64, Arch::X32, Arch::Arm, Arch::Aarch64]
-        .into_iter()
-        .all(
-            |arch| match ScmpSyscall::from_name_by_arch(name, scmp_arch(arch_name(arch))) {
-                Ok(n) if n.as_raw_syscall() >= 0 => true,
-                Ok(_) => row.number(arch).is_none() || row.multiplexed().is_some(),
-                Err(_) => false,
-            },
-        )
+    [Arch::X86, Arch::X86_64, Arch::X32, Arch::Arm, Arch::Aarch64].into_iter().all(|arch| {
+        match ScmpSyscall::from_name_by_arch(name, scmp_arch(arch_name(arch))) {
+            Ok(n) if n.as_raw_syscall() >= 0 => true,
+            Ok(_) => row.number(arch).is_none() || row.multiplexed().is_some(),
+            Err(_) => false,
+        }
+    })
 }
 
 pub fn arch_name(arch: Arch) -> &'static str {
@@ -223,9 +203,7 @@ pub fn family(native: Arch) -> &'static [Arch] {
 pub fn for_family(profile: &Seccomp, native: Arch) -> Seccomp {
     let mut profile = profile.clone();
     let family: Vec<&str> = family(native).iter().map(|a| arch_name(*a)).collect();
-    profile
-        .architectures
-        .retain(|a| family.contains(&a.as_str()));
+    profile.architectures.retain(|a| family.contains(&a.as_str()));
     if !profile.architectures.iter().any(|a| a == family[0]) {
         profile.architectures.push(family[0].into());
     }
@@ -234,11 +212,7 @@ pub fn for_family(profile: &Seccomp, native: Arch) -> Seccomp {
 
 /// x86_64 unless the profile is about Arm.
 pub fn native_of(profile: &Seccomp) -> Arch {
-    match profile
-        .architectures
-        .iter()
-        .any(|a| a == "SCMP_ARCH_AARCH64")
-    {
+    match profile.architectures.iter().any(|a| a == "SCMP_ARCH_AARCH64") {
         true => Arch::Aarch64,
         false => Arch::X86_64,
     }
@@ -253,14 +227,11 @@ impl EnosysStub {
         if permissive.contains(&profile.default_action.as_str()) {
             return EnosysStub(Vec::new());
         }
-        let listed = |arch: &&Arch| {
-            **arch == native || profile.architectures.iter().any(|a| a == arch_name(**arch))
-        };
+        let listed = |arch: &&Arch| **arch == native || profile.architectures.iter().any(|a| a == arch_name(**arch));
         let newest = |arch: Arch| {
             let names = profile.syscalls.iter().flat_map(|c| &c.names);
             let numbers = names.filter_map(|name| {
-                let number =
-                    ScmpSyscall::from_name_by_arch(name, scmp_arch(arch_name(arch))).ok()?;
+                let number = ScmpSyscall::from_name_by_arch(name, scmp_arch(arch_name(arch))).ok()?;
                 // Not runc's: see decision::newest.
                 if let (Arch::X86, Some(row)) = (arch, names::find(name))
                     && let Some(call) = row.multiplexed()
@@ -312,11 +283,7 @@ pub fn samples(profile: &Seccomp, native: Arch, random: &mut Random) -> Vec<Data
         let base = if arch == Arch::X32 { names::X32_BIT } else { 0 };
         let step = if profile.syscalls.len() < 12 { 7 } else { 1 };
         for nr in (base..base + 620).step_by(step).chain(EDGES) {
-            out.push(Data {
-                nr,
-                arch: arch.audit(),
-                args: [0; 6],
-            });
+            out.push(Data { nr, arch: arch.audit(), args: [0; 6] });
         }
         for (number, values) in compared(profile, arch) {
             for _ in 0..48 {
@@ -324,19 +291,11 @@ pub fn samples(profile: &Seccomp, native: Arch, random: &mut Random) -> Vec<Data
                 for (arg, values) in args.iter_mut().zip(&values) {
                     *arg = random.pick(values);
                 }
-                out.push(Data {
-                    nr: number,
-                    arch: arch.audit(),
-                    args,
-                });
+                out.push(Data { nr: number, arch: arch.audit(), args });
             }
         }
     }
-    out.push(Data {
-        nr: 0,
-        arch: 0xdead_beef,
-        args: [0; 6],
-    });
+    out.push(Data { nr: 0, arch: 0xdead_beef, args: [0; 6] });
     out
 }
 
@@ -352,14 +311,9 @@ fn compared(profile: &Seccomp, arch: Arch) -> Vec<(u32, [Vec<u64>; 6])> {
             if call.args.is_empty() && through.is_none() {
                 continue;
             }
-            let numbers = row
-                .number(arch)
-                .into_iter()
-                .chain(through.map(|t| t.through));
+            let numbers = row.number(arch).into_iter().chain(through.map(|t| t.through));
             for number in numbers {
-                let values = out
-                    .entry(number)
-                    .or_insert_with(|| std::array::from_fn(|_| vec![0, 1, u64::MAX]));
+                let values = out.entry(number).or_insert_with(|| std::array::from_fn(|_| vec![0, 1, u64::MAX]));
                 values[0].extend(through.map(|t| u64::from(t.number)));
                 for arg in &call.args {
                     let around = |v: u64| [v, v.wrapping_sub(1), v.wrapping_add(1), v ^ (1 << 32)];

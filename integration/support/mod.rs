@@ -189,7 +189,8 @@ impl Bundle {
             fs::create_dir_all(rootfs.join(dir)).unwrap();
         }
         fs::set_permissions(rootfs.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
-        let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|p| Path::new(p).exists()).expect("busybox-static is needed (apt install busybox-static)");
+        let busybox =
+            ["/bin/busybox", "/usr/bin/busybox"].iter().find(|p| Path::new(p).exists()).expect("busybox-static is needed (apt install busybox-static)");
         fs::copy(busybox, rootfs.join("bin/busybox")).unwrap();
         APPLETS.split_whitespace().for_each(|applet| symlink("busybox", rootfs.join("bin").join(applet)).unwrap());
         fs::write(rootfs.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n").unwrap();

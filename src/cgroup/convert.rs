@@ -79,7 +79,17 @@ mod tests {
 
     #[test]
     fn shares_to_weight_meets_both_ends_and_the_default() {
-        for (shares, weight) in [(0, None), (1, Some(1)), (2, Some(1)), (1024, Some(100)), (262_144, Some(10_000)), (u64::MAX, Some(10_000)), (512, Some(59)), (2048, Some(174)), (4096, Some(303))] {
+        for (shares, weight) in [
+            (0, None),
+            (1, Some(1)),
+            (2, Some(1)),
+            (1024, Some(100)),
+            (262_144, Some(10_000)),
+            (u64::MAX, Some(10_000)),
+            (512, Some(59)),
+            (2048, Some(174)),
+            (4096, Some(303)),
+        ] {
             assert_eq!(cpu_weight(shares), weight, "{shares}");
         }
     }

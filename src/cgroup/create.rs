@@ -160,8 +160,9 @@ fn refuse_populated(path: &Path) -> Result<()> {
 /// A process that enters a frozen cgroup never gets to run.
 fn refuse_frozen(state: FreezerState) -> Result<()> {
     match state {
-        FreezerState::Frozen => Err(Error::new(Kind::WrongState, "container's cgroup unexpectedly frozen", "", "")
-            .hint("thaw it, or remove it if nobody uses it")),
+        FreezerState::Frozen => {
+            Err(Error::new(Kind::WrongState, "container's cgroup unexpectedly frozen", "", "").hint("thaw it, or remove it if nobody uses it"))
+        }
         FreezerState::Thawed | FreezerState::Undefined => Ok(()),
     }
 }

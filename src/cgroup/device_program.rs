@@ -185,7 +185,20 @@ mod tests {
         let mut allow = false;
         let mut exceptions: Vec<(DeviceRule, u8)> = Vec::new();
         let same = |a: &DeviceRule, b: &DeviceRule| (&a.kind, a.major, a.minor) == (&b.kind, b.major, b.minor);
-        let bits = |r: &DeviceRule| r.access.chars().map(|c| if c == 'r' { 2 } else if c == 'w' { 4 } else { 1 }).sum::<u8>();
+        let bits = |r: &DeviceRule| {
+            r.access
+                .chars()
+                .map(|c| {
+                    if c == 'r' {
+                        2
+                    } else if c == 'w' {
+                        4
+                    } else {
+                        1
+                    }
+                })
+                .sum::<u8>()
+        };
         for rule in rules {
             if rule.kind == "a" {
                 allow = rule.allow;

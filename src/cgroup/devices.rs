@@ -95,8 +95,14 @@ impl<const N: usize> From<[(Devices, u8); N]> for Exceptions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
     /// `a`: set the default, forget all exceptions.
-    All { allow: bool },
-    Some { allow: bool, devices: Devices, access: u8 },
+    All {
+        allow: bool,
+    },
+    Some {
+        allow: bool,
+        devices: Devices,
+        access: u8,
+    },
 }
 
 /// What every container gets whatever its config says, as with runc; append them to the config's list. Each is a
@@ -107,14 +113,14 @@ pub fn default_rules() -> Vec<DeviceRule> {
     vec![
         rule("c", None, None, "m"),
         rule("b", None, None, "m"),
-        rule("c", Some(1), Some(3), "rwm"),   // null
-        rule("c", Some(1), Some(8), "rwm"),   // random
-        rule("c", Some(1), Some(7), "rwm"),   // full
-        rule("c", Some(5), Some(0), "rwm"),   // tty
-        rule("c", Some(1), Some(5), "rwm"),   // zero
-        rule("c", Some(1), Some(9), "rwm"),   // urandom
-        rule("c", Some(136), None, "rwm"),    // pts/*, and the console, which is one
-        rule("c", Some(5), Some(2), "rwm"),   // ptmx
+        rule("c", Some(1), Some(3), "rwm"),    // null
+        rule("c", Some(1), Some(8), "rwm"),    // random
+        rule("c", Some(1), Some(7), "rwm"),    // full
+        rule("c", Some(5), Some(0), "rwm"),    // tty
+        rule("c", Some(1), Some(5), "rwm"),    // zero
+        rule("c", Some(1), Some(9), "rwm"),    // urandom
+        rule("c", Some(136), None, "rwm"),     // pts/*, and the console, which is one
+        rule("c", Some(5), Some(2), "rwm"),    // ptmx
         rule("c", Some(10), Some(200), "rwm"), // net/tun
     ]
 }
@@ -146,18 +152,10 @@ impl RuleSet {
     }
 
     fn remove(&mut self, devices: Devices, access: u8) -> Result<(), String> {
-        let wider = [
-            Devices { major: None, ..devices },
-            Devices { minor: None, ..devices },
-            Devices { major: None, minor: None, ..devices },
-        ];
+        let wider = [Devices { major: None, ..devices }, Devices { minor: None, ..devices }, Devices { major: None, minor: None, ..devices }];
         for outer in wider.iter().filter(|outer| **outer != devices) {
             if let Some(held) = self.exceptions.get(outer).filter(|held| *held & access != 0) {
-                return Err(format!(
-                    "cannot punch hole in existing wildcard rule: {} is part of {}",
-                    Text(devices, access),
-                    Text(*outer, *held)
-                ));
+                return Err(format!("cannot punch hole in existing wildcard rule: {} is part of {}", Text(devices, access), Text(*outer, *held)));
             }
         }
         if let Some(held) = self.exceptions.get_mut(&devices) {
@@ -217,8 +215,10 @@ pub fn set_v1(dir: &Path, target: &RuleSet) -> Result<()> {
     let precise = if target.default_allow { now.default_allow } else { now == *target };
     match precise {
         true => Ok(()),
-        false => Err(Error::other("setting", "/linux/resources/devices", format!("the rules in {}/devices.list are not those that were written", dir.display()))
-            .hint("a parent cgroup, or somebody else, restricts the devices further")),
+        false => {
+            Err(Error::other("setting", "/linux/resources/devices", format!("the rules in {}/devices.list are not those that were written", dir.display()))
+                .hint("a parent cgroup, or somebody else, restricts the devices further"))
+        }
     }
 }
 
@@ -291,12 +291,14 @@ fn parse_rule(rule: &DeviceRule) -> Result<Step, (&'static str, String)> {
 
 fn parse_access(letters: &str) -> Option<u8> {
     letters.chars().try_fold(0, |bits, letter| {
-        Some(bits | match letter {
-            'r' => access::READ,
-            'w' => access::WRITE,
-            'm' => access::MKNOD,
-            _ => return None,
-        })
+        Some(
+            bits | match letter {
+                'r' => access::READ,
+                'w' => access::WRITE,
+                'm' => access::MKNOD,
+                _ => return None,
+            },
+        )
     })
 }
 

@@ -135,10 +135,7 @@ impl Knobs<'_> {
         let subject = format!("/linux/resources/{field}: writing {value:?} to {}", dir.join(file).display());
         let error = Error::io(e, "setting", subject);
         match e.raw_os_error() {
-            Some(libc::ENOENT) => error.hint(format!(
-                "this kernel has no {file}, or the {} controller is not enabled in this cgroup",
-                self.controller
-            )),
+            Some(libc::ENOENT) => error.hint(format!("this kernel has no {file}, or the {} controller is not enabled in this cgroup", self.controller)),
             Some(libc::EINVAL | libc::ERANGE) => error.hint("the kernel refuses this value, or a parent cgroup's limit is lower"),
             Some(libc::EACCES | libc::EPERM | libc::EROFS) => error.hint("the cgroup has to be writable for the runtime's user"),
             Some(libc::ENODEV) => error.hint("there is no such device"),

@@ -164,8 +164,7 @@ impl Cgroup {
 
     fn require_primary(&self, doing: &str) -> Result<&Path> {
         self.primary().ok_or_else(|| {
-            Error::new(Kind::WrongState, doing, "", "the container has no cgroup")
-                .hint("it was created rootless, without the right to make one")
+            Error::new(Kind::WrongState, doing, "", "the container has no cgroup").hint("it was created rootless, without the right to make one")
         })
     }
 }

@@ -11,8 +11,22 @@ use std::path::{Component, Path, PathBuf};
 /// The controllers that a container joins on v1, in runc's order: the cpuset first, for it must be filled in before
 /// anything joins. Other named hierarchies belong to others.
 const KNOWN: [&str; 16] = [
-    "cpuset", "devices", "memory", "cpu", "cpuacct", "pids", "blkio", "hugetlb", "net_cls", "net_prio", "perf_event",
-    "freezer", "rdma", "name=systemd", "misc", "",
+    "cpuset",
+    "devices",
+    "memory",
+    "cpu",
+    "cpuacct",
+    "pids",
+    "blkio",
+    "hugetlb",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "freezer",
+    "rdma",
+    "name=systemd",
+    "misc",
+    "",
 ];
 
 /// Hierarchies that hold no limit of ours.

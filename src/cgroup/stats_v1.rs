@@ -11,15 +11,8 @@ type Reader = fn(&Path, &mut Stats) -> io::Result<()>;
 
 pub fn read(cgroup: &Cgroup) -> Result<Stats> {
     let mut stats = Stats::default();
-    let readers: [(&str, Reader); 7] = [
-        ("cpu", throttling),
-        ("cpuacct", cpu_usage),
-        ("cpuset", cpuset),
-        ("memory", memory),
-        ("pids", pids),
-        ("blkio", blkio),
-        ("hugetlb", hugetlb),
-    ];
+    let readers: [(&str, Reader); 7] =
+        [("cpu", throttling), ("cpuacct", cpu_usage), ("cpuset", cpuset), ("memory", memory), ("pids", pids), ("blkio", blkio), ("hugetlb", hugetlb)];
     for (controller, reader) in readers {
         if let Some(dir) = cgroup.path(controller) {
             reader(dir, &mut stats).map_err(|e| file::failure(&e, &format!("reading the {controller} statistics in"), dir, ""))?;
@@ -36,8 +29,7 @@ fn number_or_zero(dir: &Path, name: &str) -> io::Result<u64> {
 fn throttling(dir: &Path, stats: &mut Stats) -> io::Result<()> {
     let Some(text) = file::if_there(file::read(dir, "cpu.stat"))? else { return Ok(()) };
     let value = |key| file::keyed(&text).find(|(k, _)| *k == key).map_or(0, |(_, n)| n);
-    stats.cpu.throttling =
-        Throttling { periods: value("nr_periods"), throttled_periods: value("nr_throttled"), throttled_time: value("throttled_time") };
+    stats.cpu.throttling = Throttling { periods: value("nr_periods"), throttled_periods: value("nr_throttled"), throttled_time: value("throttled_time") };
     Ok(())
 }
 
@@ -115,12 +107,7 @@ fn memory(dir: &Path, stats: &mut Stats) -> io::Result<()> {
 
 fn memory_entry(dir: &Path, module: &str) -> io::Result<MemoryEntry> {
     let number = |name: &str| number_or_zero(dir, &format!("{module}.{name}"));
-    Ok(MemoryEntry {
-        usage: number("usage_in_bytes")?,
-        max: number("max_usage_in_bytes")?,
-        failcnt: number("failcnt")?,
-        limit: number("limit_in_bytes")?,
-    })
+    Ok(MemoryEntry { usage: number("usage_in_bytes")?, max: number("max_usage_in_bytes")?, failcnt: number("failcnt")?, limit: number("limit_in_bytes")? })
 }
 
 fn pids(dir: &Path, stats: &mut Stats) -> io::Result<()> {

@@ -40,10 +40,8 @@ impl Tree {
     }
 
     fn v1(&self, controllers: &[&str]) -> Layout {
-        let hierarchies = controllers
-            .iter()
-            .map(|c| Hierarchy { controllers: vec![c.to_string()], mountpoint: self.0.join(c), own_dir: self.0.join(c) })
-            .collect();
+        let hierarchies =
+            controllers.iter().map(|c| Hierarchy { controllers: vec![c.to_string()], mountpoint: self.0.join(c), own_dir: self.0.join(c) }).collect();
         Layout::Legacy { hierarchies, unified: None }
     }
 }
@@ -59,8 +57,23 @@ fn resources(json: &str) -> Resources {
 }
 
 const V2_FILES: [&str; 17] = [
-    "memory.max", "memory.low", "memory.swap.max", "cpu.max", "cpu.max.burst", "cpu.weight", "cpu.idle", "pids.max", "io.weight",
-    "io.max", "cpuset.cpus", "cpuset.mems", "hugetlb.2MB.max", "rdma.max", "memory.high", "cgroup.procs", "cgroup.freeze",
+    "memory.max",
+    "memory.low",
+    "memory.swap.max",
+    "cpu.max",
+    "cpu.max.burst",
+    "cpu.weight",
+    "cpu.idle",
+    "pids.max",
+    "io.weight",
+    "io.max",
+    "cpuset.cpus",
+    "cpuset.mems",
+    "hugetlb.2MB.max",
+    "rdma.max",
+    "memory.high",
+    "cgroup.procs",
+    "cgroup.freeze",
 ];
 
 fn v2_with(tree: &Tree, controllers: &str) -> Cgroup {

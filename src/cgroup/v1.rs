@@ -192,7 +192,12 @@ fn set_limit(knobs: &Knobs, limit: i64) -> Result<()> {
     let dir = knobs.require("memory/limit")?;
     let read = |name: &str| file::read_number(dir, name).map_err(|e| file::failure(&e, "reading", dir, name));
     let (usage, peak) = (read("memory.usage_in_bytes")?, read("memory.max_usage_in_bytes")?);
-    Err(Error::kernel("write", libc::EBUSY, format!("unable to set memory limit to {limit} (current usage: {usage}, peak usage: {peak}) by"), dir.join(LIMIT).display().to_string()))
+    Err(Error::kernel(
+        "write",
+        libc::EBUSY,
+        format!("unable to set memory limit to {limit} (current usage: {usage}, peak usage: {peak}) by"),
+        dir.join(LIMIT).display().to_string(),
+    ))
 }
 
 fn set_block_io(knobs: &Knobs, block_io: &BlockIo) -> Result<()> {

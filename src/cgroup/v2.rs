@@ -215,8 +215,11 @@ fn unified_failure(e: &io::Error, dir: &Path, key: &str, pointer: String) -> Err
         };
         let available = controllers(dir).unwrap_or_default();
         if controller != "cgroup" && !available.iter().any(|c| c == controller) {
-            return Error::invalid(pointer, format!("unified resource {key:?} can't be set: controller {controller:?} not available"))
-                .hint(format!("{} has {}", dir.display(), if available.is_empty() { "none".into() } else { available.join(", ") }));
+            return Error::invalid(pointer, format!("unified resource {key:?} can't be set: controller {controller:?} not available")).hint(format!(
+                "{} has {}",
+                dir.display(),
+                if available.is_empty() { "none".into() } else { available.join(", ") }
+            ));
         }
     }
     Error::io(e, format!("unable to set unified resource {key:?}:"), dir.join(key).display().to_string())

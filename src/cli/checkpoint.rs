@@ -6,13 +6,8 @@ use crate::Error;
 use anyhow::Result;
 use clap::Arg;
 
-pub(crate) const VERB: Verb = Verb {
-    name: "checkpoint",
-    about: "save a running container (not in this build)",
-    flags,
-    run: |_| refuse("checkpoint"),
-    ..Verb::BASE
-};
+pub(crate) const VERB: Verb =
+    Verb { name: "checkpoint", about: "save a running container (not in this build)", flags, run: |_| refuse("checkpoint"), ..Verb::BASE };
 
 fn flags() -> Vec<Arg> {
     let mut flags = criu_flags();

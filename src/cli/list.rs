@@ -42,9 +42,7 @@ fn check_root(call: &Call) -> Result<()> {
 
 fn as_table(all: &[StateReport]) -> String {
     let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from).to_vec();
-    let row = |s: &StateReport| {
-        vec![s.id.clone(), s.pid.to_string(), s.status.as_str().into(), s.bundle.clone(), s.created.clone(), s.owner.clone()]
-    };
+    let row = |s: &StateReport| vec![s.id.clone(), s.pid.to_string(), s.status.as_str().into(), s.bundle.clone(), s.created.clone(), s.owner.clone()];
     let rows: Vec<Vec<String>> = std::iter::once(header).chain(all.iter().map(row)).collect();
     output::table(&rows)
 }

@@ -4,13 +4,8 @@ use super::Verb;
 use super::args::{path, switch, text};
 use super::checkpoint::{criu_flags, refuse};
 
-pub(crate) const VERB: Verb = Verb {
-    name: "restore",
-    about: "start a container from a checkpoint (not in this build)",
-    flags,
-    run: |_| refuse("restore"),
-    ..Verb::BASE
-};
+pub(crate) const VERB: Verb =
+    Verb { name: "restore", about: "start a container from a checkpoint (not in this build)", flags, run: |_| refuse("restore"), ..Verb::BASE };
 
 fn flags() -> Vec<clap::Arg> {
     let mut flags = criu_flags();

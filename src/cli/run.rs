@@ -27,11 +27,7 @@ fn flags() -> Vec<clap::Arg> {
 }
 
 fn run(call: &Call) -> Result<u8> {
-    let request = CreateRequest {
-        detach: call.switch("detach"),
-        keep: call.switch("keep"),
-        no_subreaper: call.switch("no-subreaper"),
-        ..create::request(call)?
-    };
+    let request =
+        CreateRequest { detach: call.switch("detach"), keep: call.switch("keep"), no_subreaper: call.switch("no-subreaper"), ..create::request(call)? };
     Ok(call.context.run(&request)?)
 }

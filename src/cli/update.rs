@@ -10,8 +10,7 @@ use std::io::Read;
 use std::path::Path;
 use std::str::FromStr;
 
-pub(crate) const VERB: Verb =
-    Verb { name: "update", about: "change the resource limits of a container", flags, run, ..Verb::BASE };
+pub(crate) const VERB: Verb = Verb { name: "update", about: "change the resource limits of a container", flags, run, ..Verb::BASE };
 
 fn flags() -> Vec<clap::Arg> {
     vec![

@@ -3,8 +3,8 @@
 use super::args::{format, path};
 use super::call::Call;
 use super::{Verb, output};
-use crate::spec::validate::{Finding, Severity, validate};
 use crate::spec::read_config;
+use crate::spec::validate::{Finding, Severity, validate};
 use anyhow::Result;
 
 pub(crate) const VERB: Verb = Verb {

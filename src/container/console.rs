@@ -27,9 +27,8 @@ impl Console {
             (true, true, None) => Err(Error::usage("cannot allocate tty if runc will detach without setting console socket")
                 .hint("give --console-socket PATH, or set /process/terminal to false")),
             (true, true, Some(path)) => Ok(Console::Socket(path.into())),
-            (true, false, Some(_)) | (false, _, Some(_)) => {
-                Err(Error::usage("cannot use console socket if runc will not detach or allocate tty").hint("--console-socket goes with /process/terminal true and a detached container"))
-            }
+            (true, false, Some(_)) | (false, _, Some(_)) => Err(Error::usage("cannot use console socket if runc will not detach or allocate tty")
+                .hint("--console-socket goes with /process/terminal true and a detached container")),
             (true, false, None) => Ok(Console::Inherit),
             (false, _, None) => Ok(Console::None),
         }

@@ -2,9 +2,9 @@
 
 use super::store::Entry;
 use super::{Context, Event, Status};
+use crate::cgroup::OomEvent;
 use crate::sys::signal;
 use crate::{Error, Kind, Result};
-use crate::cgroup::OomEvent;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 

@@ -46,7 +46,8 @@ impl Context {
         let layout = Layout::detect()?;
         let cgroup = Cgroup::plan(&layout, &spec.linux.cgroups_path, "ID", self.rootless_cgroups())?;
         let host = Host::probe(&layout)?;
-        let options = plan::Options { id: "ID".into(), bundle, has_console: true, cgroup_paths: mounted_paths(&host, &spec, &cgroup), ..plan::Options::default() };
+        let options =
+            plan::Options { id: "ID".into(), bundle, has_console: true, cgroup_paths: mounted_paths(&host, &spec, &cgroup), ..plan::Options::default() };
         plan::build(&spec, &host, &options)
     }
 }

@@ -62,7 +62,8 @@ fn mountpoint() -> Result<PathBuf> {
     if base.join("schemata").exists() {
         return Ok(base);
     }
-    Err(Error::unsupported("applying", "/linux/intelRdt", format!("a resctrl file system on {MOUNT} (and a CPU with RDT)")).hint("mount -t resctrl resctrl /sys/fs/resctrl"))
+    Err(Error::unsupported("applying", "/linux/intelRdt", format!("a resctrl file system on {MOUNT} (and a CPU with RDT)"))
+        .hint("mount -t resctrl resctrl /sys/fs/resctrl"))
 }
 
 /// The lines to write: `schemata` whole, or the two older fields.

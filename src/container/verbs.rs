@@ -102,7 +102,13 @@ impl Context {
         match entry.lock() {
             Ok(_lock) => self.remove(&entry),
             // Its maker noticed the death and cleaned up, or died before it kept the configuration.
-            Err(e) if force && e.kind == Kind::NotFound => if entry.dir.exists() { self.remove(&entry) } else { Ok(()) },
+            Err(e) if force && e.kind == Kind::NotFound => {
+                if entry.dir.exists() {
+                    self.remove(&entry)
+                } else {
+                    Ok(())
+                }
+            }
             Err(e) => Err(e),
         }
     }

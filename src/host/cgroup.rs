@@ -72,7 +72,8 @@ impl Layout {
         let unified_path = || own.iter().find(|m| m.controllers.is_empty()).map(|m| m.path.clone());
         match magic(root)? {
             Some(CGROUP2_SUPER_MAGIC) => {
-                let own = unified_path().ok_or_else(|| Error::other("looking for the v2 line in", "/proc/self/cgroup", "there is none, yet /sys/fs/cgroup is cgroup v2"))?;
+                let own = unified_path()
+                    .ok_or_else(|| Error::other("looking for the v2 line in", "/proc/self/cgroup", "there is none, yet /sys/fs/cgroup is cgroup v2"))?;
                 Ok(Layout::Unified(Unified { mountpoint: root.into(), own }))
             }
             _ => {
@@ -103,9 +104,7 @@ fn legacy(root: &Path, own: &[Membership]) -> Result<Vec<Hierarchy>> {
         if mounts.is_none() {
             mounts = Some(mount_lines()?);
         }
-        let line = mounts.iter().flatten().find(|line| {
-            !line.v2 && membership.controllers.iter().all(|c| line.options.iter().any(|o| o == c.as_str()))
-        });
+        let line = mounts.iter().flatten().find(|line| !line.v2 && membership.controllers.iter().all(|c| line.options.iter().any(|o| o == c.as_str())));
         if let Some(line) = line {
             let own_dir = line.mountpoint.join(relative_to(&membership.path, &line.root));
             found.push(Hierarchy { controllers: membership.controllers.clone(), mountpoint: line.mountpoint.clone(), own_dir });
@@ -223,12 +222,7 @@ fn parse_mount_line(line: &[u8]) -> Option<MountLine> {
         _ => return None,
     };
     let options = fields.nth(1)?;
-    Some(MountLine {
-        root: unescape(root).into(),
-        mountpoint: unescape(mountpoint).into(),
-        v2,
-        options: options.split(|b| *b == b',').map(unescape).collect(),
-    })
+    Some(MountLine { root: unescape(root).into(), mountpoint: unescape(mountpoint).into(), v2, options: options.split(|b| *b == b',').map(unescape).collect() })
 }
 
 /// Undo mountinfo's `\040`: space, tab, newline and backslash as three octal digits. The rest are raw bytes.

@@ -164,11 +164,7 @@ impl Builder<'_> {
             self.plan.net_devices.push((name.clone(), inside.clone()));
         }
         let hooks = &self.spec.hooks;
-        self.plan.hooks = HostHooks {
-            prestart: hooks.prestart.clone(),
-            create_runtime: hooks.create_runtime.clone(),
-            poststart: hooks.poststart.clone(),
-        };
+        self.plan.hooks = HostHooks { prestart: hooks.prestart.clone(), create_runtime: hooks.create_runtime.clone(), poststart: hooks.poststart.clone() };
         Ok(())
     }
 
@@ -198,10 +194,7 @@ impl Builder<'_> {
     fn selinux_label(&self) -> Result<Option<String>> {
         let label = &self.process.selinux_label;
         if !label.is_empty() && !self.host.selinux {
-            return Err(Error::invalid(
-                "/process/selinuxLabel",
-                "selinux label is specified in config, but selinux is disabled or not supported",
-            ));
+            return Err(Error::invalid("/process/selinuxLabel", "selinux label is specified in config, but selinux is disabled or not supported"));
         }
         Ok((!label.is_empty()).then(|| label.clone()))
     }
@@ -217,9 +210,7 @@ impl Builder<'_> {
         let mut propagation = mounts::root_propagation(&self.spec.linux.rootfs_propagation, self.options.no_pivot)?;
         if !self.own_mounts() {
             if !self.spec.mounts.is_empty() {
-                self.plan.warnings.push(
-                    "without a mount namespace of its own the container's mounts are made on the host, and stay there".into(),
-                );
+                self.plan.warnings.push("without a mount namespace of its own the container's mounts are made on the host, and stay there".into());
             }
             propagation = RootPropagation { tree: 0, parent: 0, root: None };
         }
@@ -311,9 +302,7 @@ impl Builder<'_> {
             if self.own_mounts() {
                 self.push("/root/readonly", Op::RemountReadonly { path: "/".into() });
             } else {
-                self.plan
-                    .warnings
-                    .push("root.readonly has no effect: without a mount namespace the root is no mount of its own".into());
+                self.plan.warnings.push("root.readonly has no effect: without a mount namespace the root is no mount of its own".into());
             }
         }
         let umask = self.process.user.umask;
@@ -341,11 +330,7 @@ impl Builder<'_> {
         let profile = &self.process.apparmor_profile;
         match (profile.as_str(), self.host.apparmor) {
             ("", _) | ("unconfined", false) => Ok(()),
-            (_, false) => Err(Error::unsupported(
-                "applying the apparmor profile of",
-                "/process/apparmorProfile",
-                "AppArmor enabled in the kernel",
-            )),
+            (_, false) => Err(Error::unsupported("applying the apparmor profile of", "/process/apparmorProfile", "AppArmor enabled in the kernel")),
             (_, true) => {
                 self.push("/process/apparmorProfile", Op::Apparmor { profile: profile.clone() });
                 Ok(())
@@ -383,8 +368,7 @@ impl Builder<'_> {
     /// From here on rights are given up, to the execve.
     fn become_user(&mut self, stage: Stage) -> Result<()> {
         let env = Environment::prepare(&self.process.env, &self.options.extra_env)?;
-        let program =
-            self.process.args.first().cloned().ok_or_else(|| Error::invalid("/process/args", "args must not be empty"))?;
+        let program = self.process.args.first().cloned().ok_or_else(|| Error::invalid("/process/args", "args must not be empty"))?;
         if let Some(label) = self.selinux_label()? {
             self.push("/process/selinuxLabel", Op::Selinux { label });
         }
@@ -393,8 +377,7 @@ impl Builder<'_> {
         let early = !self.process.no_new_privileges;
         self.seccomp(early);
         let caps = self.process.capabilities.as_ref();
-        let caps =
-            caps.map(|wanted| CapSet::grant(wanted, self.host, self.namespaces.has(NsKind::User), &mut self.plan.warnings));
+        let caps = caps.map(|wanted| CapSet::grant(wanted, self.host, self.namespaces.has(NsKind::User), &mut self.plan.warnings));
         self.chdir(true);
         if let Some(caps) = caps {
             self.push("/process/capabilities", Op::BoundingSet { keep: caps.bounding });

@@ -61,8 +61,7 @@ fn nothing_is_made_in_the_root_once_it_is_entered() {
 #[test]
 fn what_is_written_comes_before_read_only() {
     let plan = full(true);
-    let readonly: Vec<_> =
-        plan.steps.iter().filter_map(|s| if let Op::RemountReadonly { path } = &s.op { path.to_str() } else { None }).collect();
+    let readonly: Vec<_> = plan.steps.iter().filter_map(|s| if let Op::RemountReadonly { path } = &s.op { path.to_str() } else { None }).collect();
     assert_eq!(readonly, ["/dev", "/"]);
     let first = at(&plan, |op| matches!(op, Op::RemountReadonly { .. }));
     assert!(last(&plan, |op| matches!(op, Op::MakeDirectory { .. })) < first);
@@ -80,10 +79,7 @@ fn the_cgroup_namespace_stands_between_the_cgroup_and_its_mount() {
     // Without such a mount: as late as can be, but before any hook may look.
     let plan = plan_of(|spec| spec.mounts.retain(|m| m.kind != "cgroup")).unwrap();
     let unshare = at(&plan, |op| matches!(op, Op::Unshare { .. }));
-    assert!(
-        last(&plan, |op| matches!(op, Op::Mount(_) | Op::Symlink { .. })) < unshare
-            && unshare < at(&plan, |op| *op == Op::HostHooks)
-    );
+    assert!(last(&plan, |op| matches!(op, Op::Mount(_) | Op::Symlink { .. })) < unshare && unshare < at(&plan, |op| *op == Op::HostHooks));
 }
 
 #[test]
@@ -149,11 +145,8 @@ fn propagation_of_the_root() {
     use libc::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE};
     let of = |name: &str| {
         let plan = plan_of(|spec| spec.linux.rootfs_propagation = name.into()).unwrap();
-        let root =
-            plan.steps.iter().find_map(|s| if let Op::RootPropagation { propagation } = s.op { Some(propagation) } else { None });
-        let prepare = plan.steps.iter().find_map(|s| {
-            if let Op::PrepareRoot { propagation, parent, .. } = s.op { Some((propagation, parent)) } else { None }
-        });
+        let root = plan.steps.iter().find_map(|s| if let Op::RootPropagation { propagation } = s.op { Some(propagation) } else { None });
+        let prepare = plan.steps.iter().find_map(|s| if let Op::PrepareRoot { propagation, parent, .. } = s.op { Some((propagation, parent)) } else { None });
         (prepare.unwrap(), root)
     };
     assert_eq!(of(""), ((MS_SLAVE | MS_REC, MS_PRIVATE), None));
@@ -180,10 +173,7 @@ fn refusals_name_the_field() {
         (|s| s.linux.namespaces.retain(|ns| ns.kind != "mount"), "/linux/maskedPaths"),
         (|s| s.linux.rootfs_propagation = "x".into(), "/linux/rootfsPropagation"),
         (|s| s.linux.masked_paths.push(String::new()), "/linux/maskedPaths/12"),
-        (
-            |s| drop(s.linux.sysctl.insert("net/../kernel/core_pattern".into(), "|x".into())),
-            "/linux/sysctl/net~1..~1kernel~1core_pattern",
-        ),
+        (|s| drop(s.linux.sysctl.insert("net/../kernel/core_pattern".into(), "|x".into())), "/linux/sysctl/net~1..~1kernel~1core_pattern"),
         (|s| s.linux.time_offsets = [("boottime".to_string(), Default::default())].into(), "/linux/timeOffsets"),
         (|s| s.linux.uid_mappings.push(Default::default()), "/linux/uidMappings"),
     ];
@@ -216,8 +206,7 @@ fn sysctl_paths() {
 #[test]
 fn hooks_at_start_see_the_processs_environment() {
     let plan = full(true);
-    let hooks =
-        plan.steps.iter().find_map(|s| if let Op::Hooks { phase: "startContainer", hooks } = &s.op { Some(hooks) } else { None });
+    let hooks = plan.steps.iter().find_map(|s| if let Op::Hooks { phase: "startContainer", hooks } = &s.op { Some(hooks) } else { None });
     assert_eq!(hooks.unwrap()[0].env, ["PATH=/usr/sbin:/usr/bin:/bin", "HOSTNAME=4f3c", "HOME=/srv"]);
 }
 

@@ -86,9 +86,7 @@ impl CapSet {
             let mut mask = 0;
             for name in names {
                 match parse_capability(name) {
-                    Some(n) if n <= host.last_capability && (own_user_namespace || host.own_capabilities & (1 << n) != 0) => {
-                        mask |= 1 << n
-                    }
+                    Some(n) if n <= host.last_capability && (own_user_namespace || host.own_capabilities & (1 << n) != 0) => mask |= 1 << n,
                     _ => {
                         refused.insert(name.clone());
                     }
@@ -153,11 +151,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_granted_is_warned_of_once() {
-        let wanted = spec::Capabilities {
-            bounding: names(&["CAP_KILL", "CAP_TEST"]),
-            permitted: names(&["CAP_TEST"]),
-            ..Default::default()
-        };
+        let wanted = spec::Capabilities { bounding: names(&["CAP_KILL", "CAP_TEST"]), permitted: names(&["CAP_TEST"]), ..Default::default() };
         let mut warnings = Vec::new();
         let caps = CapSet::grant(&wanted, &host(), false, &mut warnings);
         assert_eq!(caps, CapSet { bounding: 1 << 5, ..CapSet::default() });
@@ -177,13 +171,8 @@ mod tests {
     #[test]
     fn ambient_needs_permitted_and_inheritable() {
         let both = names(&["CAP_KILL", "CAP_CHOWN"]);
-        let wanted = spec::Capabilities {
-            bounding: both.clone(),
-            permitted: both.clone(),
-            inheritable: names(&["CAP_KILL"]),
-            ambient: both,
-            ..Default::default()
-        };
+        let wanted =
+            spec::Capabilities { bounding: both.clone(), permitted: both.clone(), inheritable: names(&["CAP_KILL"]), ambient: both, ..Default::default() };
         let mut warnings = Vec::new();
         assert_eq!(CapSet::grant(&wanted, &host(), false, &mut warnings).ambient, 1 << 5);
         assert_eq!(warnings.len(), 1);

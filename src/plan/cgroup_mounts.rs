@@ -50,10 +50,7 @@ fn v1(site: &Site, field: &str, options: &MountOptions, destination: &Path, out:
             Some(op) => out.push(field, op),
             None => {
                 let name = &hierarchy.name;
-                out.warnings.push(format!(
-                    "{}: the container has no cgroup in the hierarchy {name}: left out",
-                    super::human_field(field)
-                ));
+                out.warnings.push(format!("{}: the container has no cgroup in the hierarchy {name}: left out", super::human_field(field)));
                 continue;
             }
         }
@@ -72,11 +69,10 @@ fn v1(site: &Site, field: &str, options: &MountOptions, destination: &Path, out:
 fn v1_hierarchy(site: &Site, hierarchy: &CgroupV1Mount, options: &MountOptions, destination: &Path) -> Option<MountOp> {
     let destination = destination.join(&hierarchy.name);
     if site.namespaces.has(NsKind::Cgroup) {
-        let parameters =
-            hierarchy.options.iter().flat_map(|option| option.split(',')).map(|option| match option.split_once('=') {
-                Some((key, value)) => (key.to_string(), Some(value.to_string())),
-                None => (option.to_string(), None),
-            });
+        let parameters = hierarchy.options.iter().flat_map(|option| option.split(',')).map(|option| match option.split_once('=') {
+            Some((key, value)) => (key.to_string(), Some(value.to_string())),
+            None => (option.to_string(), None),
+        });
         let source = if hierarchy.name == "systemd" { "systemd" } else { "cgroup" };
         let source = MountSource::Filesystem { fs: "cgroup".into(), source: source.into(), parameters: parameters.collect() };
         let readonly = options.this.set & attr::RDONLY;

@@ -8,22 +8,12 @@ use crate::{Error, Result};
 use std::path::Path;
 
 /// Character devices that every container has: path, major, minor. Mode 0666, owned by root.
-const DEFAULTS: [(&str, u32, u32); 6] = [
-    ("/dev/null", 1, 3),
-    ("/dev/zero", 1, 5),
-    ("/dev/full", 1, 7),
-    ("/dev/random", 1, 8),
-    ("/dev/urandom", 1, 9),
-    ("/dev/tty", 5, 0),
-];
+const DEFAULTS: [(&str, u32, u32); 6] =
+    [("/dev/null", 1, 3), ("/dev/zero", 1, 5), ("/dev/full", 1, 7), ("/dev/random", 1, 8), ("/dev/urandom", 1, 9), ("/dev/tty", 5, 0)];
 
 /// config-linux.md § Dev symbolic links; /dev/core only where /proc/kcore is.
-const LINKS: [(&str, &str); 4] = [
-    ("/proc/self/fd", "/dev/fd"),
-    ("/proc/self/fd/0", "/dev/stdin"),
-    ("/proc/self/fd/1", "/dev/stdout"),
-    ("/proc/self/fd/2", "/dev/stderr"),
-];
+const LINKS: [(&str, &str); 4] =
+    [("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/0", "/dev/stdin"), ("/proc/self/fd/1", "/dev/stdout"), ("/proc/self/fd/2", "/dev/stderr")];
 
 /// Highest major and minor number of dev_t (linux/kdev_t.h: 12 and 20 bits).
 const MAX_MAJOR: i64 = (1 << 12) - 1;

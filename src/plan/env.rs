@@ -47,9 +47,7 @@ impl Environment {
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.variables
-            .iter()
-            .find_map(|variable| variable.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value))
+        self.variables.iter().find_map(|variable| variable.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value))
     }
 
     /// Where `program` may be: itself where it has a slash, else in each absolute directory of the container's PATH. The

@@ -64,14 +64,7 @@ impl Text {
 fn parent(plan: &Plan, out: &mut Text) {
     out.heading("the parent, around the clone");
     for join in &plan.parent_joins {
-        out.line(
-            &format!(
-                "enter the {} namespace {} for the child, and leave it after the clone",
-                join.kind.title(),
-                join.path.display()
-            ),
-            &join.field,
-        );
+        out.line(&format!("enter the {} namespace {} for the child, and leave it after the clone", join.kind.title(), join.path.display()), &join.field);
     }
     match plan.clone_flags {
         0 => out.line("clone the child, into the parent's own namespaces", ""),
@@ -130,18 +123,11 @@ impl Phase {
 fn phase_of(op: &Op) -> Phase {
     match op {
         Op::PrepareRoot { .. } | Op::Mount(_) | Op::Device(_) | Op::Symlink { .. } => Phase::Mounts,
-        Op::HostHooks
-        | Op::EnterRoot { .. }
-        | Op::RootPropagation { .. }
-        | Op::MakeDirectory { .. }
-        | Op::ReopenDevNull
-        | Op::Console { .. } => Phase::Root,
+        Op::HostHooks | Op::EnterRoot { .. } | Op::RootPropagation { .. } | Op::MakeDirectory { .. } | Op::ReopenDevNull | Op::Console { .. } => Phase::Root,
         Op::Hooks { phase, .. } if *phase == "createContainer" => Phase::Root,
         Op::RemountReadonly { .. } | Op::Hostname { .. } | Op::Domainname { .. } | Op::Apparmor { .. } => Phase::Closing,
         Op::Sysctl { .. } | Op::ReadonlyPath { .. } | Op::MaskPath { .. } => Phase::Closing,
-        Op::NoNewPrivileges | Op::Scheduler(_) | Op::IoPriority { .. } | Op::Personality { .. } | Op::MemoryPolicy { .. } => {
-            Phase::Process
-        }
+        Op::NoNewPrivileges | Op::Scheduler(_) | Op::IoPriority { .. } | Op::Personality { .. } | Op::MemoryPolicy { .. } => Phase::Process,
         Op::Selinux { .. } | Op::Seccomp | Op::Rlimit(_) | Op::BoundingSet { .. } | Op::SetIds { .. } | Op::Capabilities { .. } => Phase::Process,
         Op::Chdir { .. } | Op::FindProgram { .. } => Phase::Process,
         Op::AwaitStart | Op::Exec { .. } | Op::Hooks { .. } => Phase::Start,
@@ -166,10 +152,7 @@ fn sentence(op: &Op) -> String {
         Op::PrepareRoot { rootfs, propagation: 0, .. } => format!("open the rootfs {}", rootfs.display()),
         Op::PrepareRoot { rootfs, propagation, parent } => {
             let (tree, parent) = (propagation_name(*propagation), propagation_name(*parent));
-            format!(
-                "make all mounts {tree}, the one with the rootfs {parent}, and bind the rootfs {} onto itself",
-                rootfs.display()
-            )
+            format!("make all mounts {tree}, the one with the rootfs {parent}, and bind the rootfs {} onto itself", rootfs.display())
         }
         Op::Mount(mount) => mount_sentence(mount),
         Op::Device(device) => device_sentence(device),
@@ -179,19 +162,14 @@ fn sentence(op: &Op) -> String {
         Op::HostHooks => "wait while the parent runs the prestart and createRuntime hooks".into(),
         Op::Hooks { phase, hooks: list } => format!("run the {phase} hooks: {}", hooks(list)),
         Op::EnterRoot { how: EnterRoot::Pivot } => "pivot into the root, let go of the old one".into(),
-        Op::EnterRoot { how: EnterRoot::MoveMount } => {
-            "unmount the host's proc and sysfs, move the root over /, change root to it".into()
-        }
+        Op::EnterRoot { how: EnterRoot::MoveMount } => "unmount the host's proc and sysfs, move the root over /, change root to it".into(),
         Op::EnterRoot { how: EnterRoot::Chroot } => "change root to the rootfs".into(),
         Op::RootPropagation { propagation } => format!("make the root {}", propagation_name(*propagation)),
         Op::MakeDirectory { path } => format!("make the directory {}, if it is missing", path.display()),
         Op::ReopenDevNull => "check /dev/null; use it for what of stdio is the host's".into(),
         Op::Console { width, height, bind } => {
             let size = if *width != 0 && *height != 0 { format!(" of {width}×{height}") } else { String::new() };
-            format!(
-                "make a terminal{size}, send it out, use it for stdio{}",
-                if *bind { ", bind it on /dev/console" } else { "" }
-            )
+            format!("make a terminal{size}, send it out, use it for stdio{}", if *bind { ", bind it on /dev/console" } else { "" })
         }
         Op::RemountReadonly { path } => format!("make the mount on {} read-only", path.display()),
         Op::Hostname { name } => format!("set the host name {name}"),
@@ -214,8 +192,7 @@ fn process_sentence(op: &Op) -> String {
                 ("deadline", s.deadline as i64),
                 ("period", s.period as i64),
             ];
-            let set: Vec<_> =
-                times.iter().filter(|(_, value)| *value != 0).map(|(name, value)| format!(", {name} {value}")).collect();
+            let set: Vec<_> = times.iter().filter(|(_, value)| *value != 0).map(|(name, value)| format!(", {name} {value}")).collect();
             format!("set the scheduling policy {}, flags {:#x}{}", s.policy, s.flags, set.concat())
         }
         Op::IoPriority { class, priority } => format!("set the I/O priority: class {class}, level {priority}"),
@@ -292,17 +269,12 @@ fn mount_sentence(mount: &MountOp) -> String {
     let (what, parameters) = match &mount.source {
         MountSource::Bind { path, recursive: true } => (format!("bind {}, with all below, on {on}", path.display()), &[][..]),
         MountSource::Bind { path, recursive: false } => (format!("bind {} on {on}", path.display()), &[][..]),
-        MountSource::Filesystem { fs, source, parameters } if Path::new(source).is_absolute() => {
-            (format!("mount {fs} {source} on {on}"), &parameters[..])
-        }
+        MountSource::Filesystem { fs, source, parameters } if Path::new(source).is_absolute() => (format!("mount {fs} {source} on {on}"), &parameters[..]),
         MountSource::Filesystem { fs, parameters, .. } => (format!("mount {fs} on {on}"), &parameters[..]),
-        MountSource::Remount { bind, parameters } => {
-            (format!("remount {}{on}", if *bind { "the mount itself of " } else { "" }), &parameters[..])
-        }
+        MountSource::Remount { bind, parameters } => (format!("remount {}{on}", if *bind { "the mount itself of " } else { "" }), &parameters[..]),
         MountSource::PropagationOnly => (format!("change the propagation of {on}"), &[][..]),
     };
-    let data: Vec<_> =
-        parameters.iter().map(|(key, value)| value.as_ref().map_or(key.clone(), |value| format!("{key}={value}"))).collect();
+    let data: Vec<_> = parameters.iter().map(|(key, value)| value.as_ref().map_or(key.clone(), |value| format!("{key}={value}"))).collect();
     let parts = [flags(mount), data.join(","), extras(mount)];
     let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     if parts.is_empty() { what } else { format!("{what} ({})", parts.join("; ")) }
@@ -344,12 +316,7 @@ fn attr_names(set: u64, clear: u64, prefix: &str) -> Vec<String> {
 
 fn propagation_name(flags: u64) -> String {
     let recursive = if flags & libc::MS_REC != 0 { "r" } else { "" };
-    let kinds = [
-        (libc::MS_PRIVATE, "private"),
-        (libc::MS_SHARED, "shared"),
-        (libc::MS_SLAVE, "slave"),
-        (libc::MS_UNBINDABLE, "unbindable"),
-    ];
+    let kinds = [(libc::MS_PRIVATE, "private"), (libc::MS_SHARED, "shared"), (libc::MS_SLAVE, "slave"), (libc::MS_UNBINDABLE, "unbindable")];
     let name = kinds.iter().find(|(bit, _)| flags & bit != 0).map_or("as it is", |(_, name)| name);
     format!("{recursive}{name}")
 }
@@ -360,11 +327,8 @@ fn extras(mount: &MountOp) -> String {
         notes.push("no other flags".to_string());
     }
     if let Some(map) = &mount.idmap {
-        let whose = if map.uid.is_empty() {
-            "ids mapped as in the container".to_string()
-        } else {
-            format!("uids {}, gids {}", ranges(&map.uid), ranges(&map.gid))
-        };
+        let whose =
+            if map.uid.is_empty() { "ids mapped as in the container".to_string() } else { format!("uids {}, gids {}", ranges(&map.uid), ranges(&map.gid)) };
         notes.push(format!("{whose}{}", if map.recursive { ", with all below" } else { "" }));
     }
     let told = [

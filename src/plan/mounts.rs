@@ -94,10 +94,7 @@ fn plan_one(site: &Site, field: &str, mount: &Mount, out: &mut Mounts) -> Result
         _ if options.remount => out.push(field, remount(&options, destination, is_bind)),
         "cgroup" | "cgroup2" => cgroup_mounts::plan(site, field, mount, &options, &destination, out),
         "" | "none" if only_propagates(&options) => {
-            out.push(
-                field,
-                MountOp { propagation: options.propagation, ..MountOp::new(destination, MountSource::PropagationOnly) },
-            );
+            out.push(field, MountOp { propagation: options.propagation, ..MountOp::new(destination, MountSource::PropagationOnly) });
         }
         "" | "none" => {
             return Err(Error::invalid(format!("{field}/type"), "a mount that is not a bind mount needs a file system type"));
@@ -144,11 +141,7 @@ fn destination(site: &Site, field: &str, mount: &Mount, out: &mut Mounts) -> Res
         return Err(Error::invalid(pointer(), "a mount needs a destination"));
     }
     if !mount.destination.starts_with('/') {
-        out.warnings.push(format!(
-            "{}: relative destination {:?} is deprecated, taken as relative to /",
-            super::human_field(field),
-            mount.destination
-        ));
+        out.warnings.push(format!("{}: relative destination {:?} is deprecated, taken as relative to /", super::human_field(field), mount.destination));
     }
     let path = clean(&mount.destination);
     // Some callers name the host's path of a place in the rootfs; runc takes that as the place (its StripRoot).
@@ -219,10 +212,7 @@ fn check_rootless_ids(site: &Site, field: &str, mount: &Mount, options: &MountOp
         let Some(Ok(id)) = value.as_ref().map(|value| value.parse::<u32>()) else { continue };
         if !maps.iter().any(|map| id >= map.container_id && id - map.container_id < map.size) {
             let index = mount.options.iter().position(|option| option.contains(&format!("{key}={id}"))).unwrap_or(0);
-            return Err(Error::invalid(
-                format!("{field}/options/{index}"),
-                format!("{key} {id} is not mapped in the rootless container's user namespace"),
-            ));
+            return Err(Error::invalid(format!("{field}/options/{index}"), format!("{key} {id} is not mapped in the rootless container's user namespace")));
         }
     }
     Ok(())
@@ -245,10 +235,7 @@ fn idmap(site: &Site, field: &str, mount: &Mount, options: &MountOptions, is_bin
         return Err(Error::invalid(format!("{field}/{missing}"), "uidMappings and gidMappings must be given together"));
     }
     if uid.is_empty() && !site.user_namespace() {
-        return Err(Error::invalid(
-            field,
-            "idmap needs uidMappings and gidMappings here, or a user namespace of the container's own",
-        ));
+        return Err(Error::invalid(field, "idmap needs uidMappings and gidMappings here, or a user namespace of the container's own"));
     }
     Ok(Some(IdMap { uid: uid.clone(), gid: gid.clone(), recursive: options.idmap == Some(true) }))
 }
@@ -262,35 +249,18 @@ fn warn_of_bind_options(field: &str, options: &MountOptions, warnings: &mut Vec<
     }
     let without_effect: Vec<_> = options.superblock_set().collect();
     if !without_effect.is_empty() {
-        warnings.push(format!(
-            "{}: a bind mount shares its source's file system: no effect of {}",
-            super::human_field(field),
-            without_effect.join(", ")
-        ));
+        warnings.push(format!("{}: a bind mount shares its source's file system: no effect of {}", super::human_field(field), without_effect.join(", ")));
     }
 }
 
-fn bind(
-    site: &Site,
-    field: &str,
-    mount: &Mount,
-    options: &MountOptions,
-    destination: PathBuf,
-    idmap: Option<IdMap>,
-) -> Result<MountOp> {
+fn bind(site: &Site, field: &str, mount: &Mount, options: &MountOptions, destination: PathBuf, idmap: Option<IdMap>) -> Result<MountOp> {
     if mount.source.is_empty() {
         return Err(Error::invalid(format!("{field}/source"), "a bind mount needs a source"));
     }
     let source = MountSource::Bind { path: below(&site.options.bundle, &mount.source), recursive: options.bind == Some(true) };
     let only_proc = destination == Path::new("/proc");
     let from_parent = idmap.is_some() || site.parent_opens();
-    Ok(MountOp {
-        exact_flags: options.names_flags,
-        idmap,
-        only_proc,
-        from_parent,
-        ..MountOp::new(destination, source).with(options)
-    })
+    Ok(MountOp { exact_flags: options.names_flags, idmap, only_proc, from_parent, ..MountOp::new(destination, source).with(options) })
 }
 
 /// `remount`: what is there keeps its place and gets these flags and parameters.
@@ -323,10 +293,8 @@ fn filesystem(site: &Site, field: &str, mount: &Mount, options: &MountOptions, d
         parameters.push(("context".into(), Some(label.into())));
     }
     if mount.kind == "sysfs" && site.user_namespace() && !site.namespaces.has(NsKind::Network) {
-        out.warnings.push(format!(
-            "{}: the kernel allows sysfs in a user namespace only with a network namespace of it; bind /sys instead",
-            super::human_field(field)
-        ));
+        out.warnings
+            .push(format!("{}: the kernel allows sysfs in a user namespace only with a network namespace of it; bind /sys instead", super::human_field(field)));
     }
     let source = MountSource::Filesystem { fs: mount.kind.clone(), source: mount.source.clone(), parameters };
     let mut op = MountOp::new(destination.clone(), source).with(options);

@@ -13,8 +13,7 @@ fn given(mount: Value, kinds: &[&str]) -> Given {
     let namespaces: Vec<_> = kinds.iter().chain(&["mount"]).map(|kind| json!({ "type": kind })).collect();
     let map = json!([{ "containerID": 0, "hostID": 1000, "size": 10 }]);
     let value = json!({ "mounts": [mount], "linux": { "namespaces": namespaces, "uidMappings": map, "gidMappings": map } });
-    let options =
-        Options { bundle: "/b".into(), cgroup_paths: [(String::new(), "/sys/fs/cgroup/c".into())].into(), ..Options::default() };
+    let options = Options { bundle: "/b".into(), cgroup_paths: [(String::new(), "/sys/fs/cgroup/c".into())].into(), ..Options::default() };
     Given { spec: Spec::parse(value.to_string().as_bytes()).unwrap(), host: Host { cgroup_v2: true, ..Host::default() }, options }
 }
 
@@ -133,10 +132,7 @@ fn superblock_flags_of_a_bind_are_warned_of() {
 
 #[test]
 fn a_new_file_system_gets_flags_and_parameters() {
-    let op = only(
-        json!({ "destination": "/x", "type": "ext4", "source": "/dev/sdz", "options": ["ro", "sync", "nodev", "data=ordered", "acl"] }),
-        &[],
-    );
+    let op = only(json!({ "destination": "/x", "type": "ext4", "source": "/dev/sdz", "options": ["ro", "sync", "nodev", "data=ordered", "acl"] }), &[]);
     let flag = |name: &str| (name.to_string(), None);
     let parameters = vec![flag("ro"), flag("sync"), ("data".into(), Some("ordered".into())), flag("acl")];
     assert_eq!(op.source, MountSource::Filesystem { fs: "ext4".into(), source: "/dev/sdz".into(), parameters });
@@ -173,10 +169,7 @@ fn the_parent_opens_binds_under_a_user_namespace_and_mapped_ones() {
     let rootless = given(bind_to("/x", &["bind"]), &["user"]).rootless().plan().unwrap();
     assert!(matches!(&rootless.steps[0].op, Op::Mount(op) if !op.from_parent));
     let map = json!([{ "containerID": 0, "hostID": 5, "size": 1 }]);
-    let op = only(
-        json!({ "destination": "/x", "source": "/s", "options": ["rbind", "ridmap"], "uidMappings": map, "gidMappings": map }),
-        &[],
-    );
+    let op = only(json!({ "destination": "/x", "source": "/s", "options": ["rbind", "ridmap"], "uidMappings": map, "gidMappings": map }), &[]);
     let one = vec![spec::IdMapping { container_id: 0, host_id: 5, size: 1 }];
     assert!(op.from_parent && op.idmap == Some(IdMap { uid: one.clone(), gid: one, recursive: true }));
     let op = only(bind_to("/x", &["bind", "idmap"]), &["user"]);
@@ -192,11 +185,7 @@ fn labels_are_for_file_systems_that_take_them() {
         let mounts = given.plan().unwrap();
         let Op::Mount(op) = &mounts.steps[0].op else { panic!() };
         let MountSource::Filesystem { parameters, .. } = &op.source else { panic!() };
-        (
-            parameters.iter().any(|(key, value)| key == "context" && value.as_deref() == Some("u:r:t:s0:c1,c2")),
-            op.file_label.is_some(),
-            mounts.warnings.len(),
-        )
+        (parameters.iter().any(|(key, value)| key == "context" && value.as_deref() == Some("u:r:t:s0:c1,c2")), op.file_label.is_some(), mounts.warnings.len())
     };
     assert_eq!(labelled("tmpfs", true), (true, false, 0));
     assert_eq!(labelled("mqueue", true), (false, true, 0));

@@ -176,8 +176,7 @@ fn join_user(ns: &Namespaces, host: &Host, time_offsets: bool) -> Entry {
     // With rights of our own the others come first: they need not belong to that user namespace (another container's
     // network, say). Without, only the user namespace gives the right. runc tries first the one, then the other.
     let privileged = host.own_capabilities & (1 << CAP_SYS_ADMIN) != 0;
-    let ordered: Vec<_> =
-        if privileged { others.into_iter().chain(user).collect() } else { user.into_iter().chain(others).collect() };
+    let ordered: Vec<_> = if privileged { others.into_iter().chain(user).collect() } else { user.into_iter().chain(others).collect() };
     let mut steps: Vec<_> = ordered.iter().map(|join| join_step(join)).collect();
     push_unshare(&mut steps, ns, ns.new_flags(), time_offsets);
     let forked = steps.iter().any(|step| step.op == Op::SecondFork);
@@ -238,12 +237,7 @@ pub(super) fn id_maps(linux: &Linux, ns: &Namespaces, host: &Host, warnings: &mu
     let own = |maps: &[IdMapping], id| matches!(maps, [one] if one.host_id == id && one.size == 1);
     let unprivileged = host.euid != 0;
     let by_helper = unprivileged && !(own(&linux.uid_mappings, host.euid) && own(&linux.gid_mappings, host.egid));
-    Ok(Some(IdMaps {
-        uid: linux.uid_mappings.clone(),
-        gid: linux.gid_mappings.clone(),
-        by_helper,
-        deny_setgroups: unprivileged && !by_helper,
-    }))
+    Ok(Some(IdMaps { uid: linux.uid_mappings.clone(), gid: linux.gid_mappings.clone(), by_helper, deny_setgroups: unprivileged && !by_helper }))
 }
 
 /// `linux.timeOffsets`: for a time namespace of our own.
@@ -256,10 +250,7 @@ pub(super) fn time_offsets(linux: &Linux, ns: &Namespaces) -> Result<Vec<TimeOff
     }
     let offset = |(clock, offset): (&String, &spec::TimeOffset)| {
         if !matches!(clock.as_str(), "monotonic" | "boottime") {
-            return Err(Error::invalid(
-                format!("/linux/timeOffsets/{}", spec::escape_pointer(clock)),
-                "unknown clock: monotonic or boottime",
-            ));
+            return Err(Error::invalid(format!("/linux/timeOffsets/{}", spec::escape_pointer(clock)), "unknown clock: monotonic or boottime"));
         }
         Ok(TimeOffset { clock: clock.clone(), secs: offset.secs, nanosecs: offset.nanosecs })
     };

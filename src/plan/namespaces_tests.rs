@@ -61,11 +61,7 @@ fn who_makes_and_who_joins() {
 
 #[test]
 fn unknown_and_second_ones_are_refused() {
-    for (text, pointer) in [
-        ("net", "/linux/namespaces/0/type"),
-        ("pid mount pid=/p", "/linux/namespaces/2"),
-        ("pid=ns/p", "/linux/namespaces/0/path"),
-    ] {
+    for (text, pointer) in [("net", "/linux/namespaces/0/type"), ("pid mount pid=/p", "/linux/namespaces/2"), ("pid=ns/p", "/linux/namespaces/0/path")] {
         assert_eq!(parse(text).unwrap_err().subject, pointer);
     }
 }
@@ -74,10 +70,7 @@ fn unknown_and_second_ones_are_refused() {
 fn bits_are_the_kernels() {
     assert_eq!(NsKind::Time.clone_flag(), 0x80);
     assert_eq!(NsKind::parse("network"), Some(NsKind::Network));
-    assert_eq!(
-        parse("mount cgroup pid=/p").unwrap().flags(),
-        (libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP | libc::CLONE_NEWPID) as u64
-    );
+    assert_eq!(parse("mount cgroup pid=/p").unwrap().flags(), (libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP | libc::CLONE_NEWPID) as u64);
     assert_eq!(namespace_names(), ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"]);
 }
 
@@ -116,10 +109,7 @@ fn id_maps_need_a_new_user_namespace() {
 
 #[test]
 fn time_offsets_need_a_new_time_namespace() {
-    let linux = |clock: &str| Linux {
-        time_offsets: [(clock.to_string(), spec::TimeOffset { secs: 1, nanosecs: 2 })].into(),
-        ..Default::default()
-    };
+    let linux = |clock: &str| Linux { time_offsets: [(clock.to_string(), spec::TimeOffset { secs: 1, nanosecs: 2 })].into(), ..Default::default() };
     assert_eq!(time_offsets(&linux("boottime"), &parse("time").unwrap()).unwrap().len(), 1);
     assert_eq!(time_offsets(&linux("boottime"), &parse("time=/t").unwrap()).unwrap_err().subject, "/linux/timeOffsets");
     assert_eq!(time_offsets(&linux("real"), &parse("time").unwrap()).unwrap_err().subject, "/linux/timeOffsets/real");

@@ -117,9 +117,13 @@ pub enum Op {
     /// uid 0 and gid 0 in it, as runc does.
     JoinNamespace(Join),
     /// exec: setns(2) by the init's pidfd into all of these at once (CLONE_NEW* bits).
-    JoinContainer { flags: u64 },
+    JoinContainer {
+        flags: u64,
+    },
     /// unshare(2) these (CLONE_NEW* bits): only after joining a user namespace, and for the cgroup namespace.
-    Unshare { flags: u64 },
+    Unshare {
+        flags: u64,
+    },
     /// Fork again (CLONE_PARENT), so that a pid or time namespace takes effect. Rare.
     SecondFork,
     /// Wait until the parent has written the id maps, then become uid 0 and gid 0 in the user namespace.
@@ -132,76 +136,157 @@ pub enum Op {
     /// setsid(2).
     NewSession,
     /// keyctl(2): a session keyring of this name, with these permission bits added (0: leave them).
-    SessionKeyring { name: String, label: String, add_permissions: u32 },
+    SessionKeyring {
+        name: String,
+        label: String,
+        add_permissions: u32,
+    },
     /// Bring up `lo`.
     LoopbackUp,
     /// Set the propagation of the whole tree (MS_* flags), then that of the mount that holds the rootfs (`parent`:
     /// MS_PRIVATE or MS_SLAVE), then bind the rootfs (a host path) onto itself. `propagation` 0: there is no mount
     /// namespace of our own, so only open the rootfs.
-    PrepareRoot { rootfs: PathBuf, propagation: u64, parent: u64 },
+    PrepareRoot {
+        rootfs: PathBuf,
+        propagation: u64,
+        parent: u64,
+    },
     Mount(MountOp),
     Device(DeviceOp),
     /// What has that name already stays as it is, unless `replace`: then it is unlinked first.
-    Symlink { target: String, path: PathBuf, replace: bool },
+    Symlink {
+        target: String,
+        path: PathBuf,
+        replace: bool,
+    },
     /// The parent runs the prestart and createRuntime hooks; wait for it.
     HostHooks,
     /// Run hooks of the config here, in the child: `createContainer` or `startContainer`.
-    Hooks { phase: &'static str, hooks: Vec<spec::Hook> },
+    Hooks {
+        phase: &'static str,
+        hooks: Vec<spec::Hook>,
+    },
     /// Allocate a pty in the container's devpts, send its master out, make it the controlling terminal and stdio.
-    Console { width: u16, height: u16, /** bind the slave over /dev/console */ bind: bool },
-    EnterRoot { how: EnterRoot },
+    Console {
+        width: u16,
+        height: u16,
+        /** bind the slave over /dev/console */
+        bind: bool,
+    },
+    EnterRoot {
+        how: EnterRoot,
+    },
     /// Propagation of the new root (MS_* flags), after entering it.
-    RootPropagation { propagation: u64 },
+    RootPropagation {
+        propagation: u64,
+    },
     /// mkdir -p, as root, before the root may become read-only: the working directory.
-    MakeDirectory { path: PathBuf },
+    MakeDirectory {
+        path: PathBuf,
+    },
     /// Check that /dev/null of the new root is the null device, and put it in the place of those of stdio that are the
     /// host's.
     ReopenDevNull,
     /// Make the mount at `path` read-only (mount_setattr(2), that mount alone).
-    RemountReadonly { path: PathBuf },
-    Hostname { name: String },
-    Domainname { name: String },
+    RemountReadonly {
+        path: PathBuf,
+    },
+    Hostname {
+        name: String,
+    },
+    Domainname {
+        name: String,
+    },
     /// `key` with slashes, below /proc/sys.
-    Sysctl { key: String, value: String },
-    ReadonlyPath { path: PathBuf },
-    MaskPath { path: PathBuf },
-    Umask { mask: u32 },
+    Sysctl {
+        key: String,
+        value: String,
+    },
+    ReadonlyPath {
+        path: PathBuf,
+    },
+    MaskPath {
+        path: PathBuf,
+    },
+    Umask {
+        mask: u32,
+    },
     Scheduler(SchedulerOp),
-    IoPriority { class: u32, priority: u32 },
+    IoPriority {
+        class: u32,
+        priority: u32,
+    },
     /// CPU numbers. None: all that the cgroup allows, so that the caller's own affinity is not inherited; a failure of
     /// that is no failure.
-    Affinity { cpus: Vec<u32>, /** when: before or after joining the cgroup */ after_cgroup: bool },
-    MemoryPolicy { mode: u32, nodes: Vec<u32> },
-    Personality { persona: u64 },
+    Affinity {
+        cpus: Vec<u32>,
+        /** when: before or after joining the cgroup */
+        after_cgroup: bool,
+    },
+    MemoryPolicy {
+        mode: u32,
+        nodes: Vec<u32>,
+    },
+    Personality {
+        persona: u64,
+    },
     /// Written to /proc/self/attr/[apparmor/]exec.
-    Apparmor { profile: String },
+    Apparmor {
+        profile: String,
+    },
     /// Written to /proc/self/attr/exec.
-    Selinux { label: String },
+    Selinux {
+        label: String,
+    },
     NoNewPrivileges,
     /// Install the compiled filter.
     Seccomp,
     /// setrlimit(2); the parent has raised the hard limit if that was needed.
     Rlimit(Rlimit),
     /// Drop what is not in `bounding` from the bounding set (still root).
-    BoundingSet { keep: CapMask },
+    BoundingSet {
+        keep: CapMask,
+    },
     /// fchown(2) of stdio, setgroups(2), setgid(2), setuid(2), keeping capabilities. The groups are left alone where
     /// None, or where /proc/self/setgroups says `deny`.
-    SetIds { uid: u32, gid: u32, additional_gids: Option<Vec<u32>> },
+    SetIds {
+        uid: u32,
+        gid: u32,
+        additional_gids: Option<Vec<u32>>,
+    },
     /// capset(2) and the ambient set.
-    Capabilities { effective: CapMask, permitted: CapMask, inheritable: CapMask, ambient: CapMask },
+    Capabilities {
+        effective: CapMask,
+        permitted: CapMask,
+        inheritable: CapMask,
+        ambient: CapMask,
+    },
     /// chdir(2); refused where it ends outside the root.
     ///
     /// It stands twice in a plan, before and after SetIds: a directory that only root, or only the user, can enter is
     /// good. Where the first (`denied_ok`) is denied the second decides; where it succeeds the second only checks.
-    Chdir { path: PathBuf, /** true: make it if it is missing */ create: bool, denied_ok: bool },
+    Chdir {
+        path: PathBuf,
+        /** true: make it if it is missing */
+        create: bool,
+        denied_ok: bool,
+    },
     /// Find args[0] in PATH and check that it can be executed, so that `create` can say so.
     /// `candidates`: where it may be, in order; the program itself where it has a slash.
-    FindProgram { program: String, candidates: Vec<PathBuf> },
+    FindProgram {
+        program: String,
+        candidates: Vec<PathBuf>,
+    },
     /// Tell the parent that all is set up; wait for `start`. Absent for exec.
     AwaitStart,
     /// execve(2) of what FindProgram found. `home_for_uid`: `env` has no HOME, append that of this uid in the
     /// container's /etc/passwd, or `/`. `inherited_fds`: how many descriptors from 3 on stay open.
-    Exec { args: Vec<String>, env: Vec<String>, home_for_uid: Option<u32>, inherited_fds: u32 },
+    Exec {
+        args: Vec<String>,
+        env: Vec<String>,
+        home_for_uid: Option<u32>,
+        inherited_fds: u32,
+    },
 }
 
 /// Bit n is capability n of linux/capability.h.

@@ -149,10 +149,7 @@ fn the_later_of_two_wins() {
 fn the_rest_is_for_the_file_system() {
     let data = |options: &[&str]| parse(options).data.into_iter().map(|(k, v)| (k, v.unwrap_or("-".into()))).collect::<Vec<_>>();
     let pair = |k: &str, v: &str| (k.to_string(), v.to_string());
-    assert_eq!(
-        data(&["mode=755,size=64k", "newinstance", "acl"]),
-        [pair("mode", "755"), pair("size", "64k"), pair("newinstance", "-"), pair("acl", "-")]
-    );
+    assert_eq!(data(&["mode=755,size=64k", "newinstance", "acl"]), [pair("mode", "755"), pair("size", "64k"), pair("newinstance", "-"), pair("acl", "-")]);
     assert_eq!(data(&[r"lowerdir=/a\,b:/c,upperdir=/u"]), [pair("lowerdir", r"/a\,b:/c"), pair("upperdir", "/u")]);
     assert_eq!(data(&[r#"context="u:r:t:s0:c1,c2",size=1"#]), [pair("context", "u:r:t:s0:c1,c2"), pair("size", "1")]);
     assert_eq!(data(&["RO"]), [pair("RO", "-")]);

@@ -25,15 +25,8 @@ const RLIMITS: [(&str, u32); 16] = [
 ];
 
 /// SCHED_* (linux/sched.h).
-const POLICIES: [(&str, u32); 7] = [
-    ("SCHED_OTHER", 0),
-    ("SCHED_FIFO", 1),
-    ("SCHED_RR", 2),
-    ("SCHED_BATCH", 3),
-    ("SCHED_ISO", 4),
-    ("SCHED_IDLE", 5),
-    ("SCHED_DEADLINE", 6),
-];
+const POLICIES: [(&str, u32); 7] =
+    [("SCHED_OTHER", 0), ("SCHED_FIFO", 1), ("SCHED_RR", 2), ("SCHED_BATCH", 3), ("SCHED_ISO", 4), ("SCHED_IDLE", 5), ("SCHED_DEADLINE", 6)];
 
 /// SCHED_FLAG_* (linux/sched.h).
 const SCHED_FLAGS: [(&str, u64); 7] = [
@@ -61,8 +54,7 @@ const MEMORY_MODES: [(&str, u32); 7] = [
 ];
 
 /// MPOL_F_*, or-ed into the mode.
-const MEMORY_FLAGS: [(&str, u32); 3] =
-    [("MPOL_F_NUMA_BALANCING", 1 << 13), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_STATIC_NODES", 1 << 15)];
+const MEMORY_FLAGS: [(&str, u32); 3] = [("MPOL_F_NUMA_BALANCING", 1 << 13), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_STATIC_NODES", 1 << 15)];
 
 /// A CPU or node number above this is a slip, not a machine (runc's limit).
 const MAX_LISTED: u32 = 64 * 1024;
@@ -98,10 +90,7 @@ pub(super) fn rlimits(process: &Process) -> Result<Vec<Rlimit>> {
             return Err(Error::invalid(field, format!("a second limit for {}", limit.kind)));
         }
         if limit.soft > limit.hard {
-            return Err(Error::invalid(
-                format!("{field}/soft"),
-                format!("the soft limit {} is above the hard one, {}", limit.soft, limit.hard),
-            ));
+            return Err(Error::invalid(format!("{field}/soft"), format!("the soft limit {} is above the hard one, {}", limit.soft, limit.hard)));
         }
         out.push(Rlimit { name: limit.kind.clone(), resource, soft: limit.soft, hard: limit.hard, field });
     }

@@ -48,17 +48,8 @@ fn rlimit_numbers_are_libcs() {
 #[test]
 fn schedulers() {
     let scheduler = |policy: &str| spec::Scheduler { policy: policy.into(), ..Default::default() };
-    let deadline = spec::Scheduler {
-        runtime: 1,
-        deadline: 2,
-        period: 3,
-        flags: vec!["SCHED_FLAG_RECLAIM".into()],
-        ..scheduler("SCHED_DEADLINE")
-    };
-    assert_eq!(
-        scheduler_op(&deadline).unwrap(),
-        SchedulerOp { policy: 6, flags: 2, nice: 0, priority: 0, runtime: 1, deadline: 2, period: 3 }
-    );
+    let deadline = spec::Scheduler { runtime: 1, deadline: 2, period: 3, flags: vec!["SCHED_FLAG_RECLAIM".into()], ..scheduler("SCHED_DEADLINE") };
+    assert_eq!(scheduler_op(&deadline).unwrap(), SchedulerOp { policy: 6, flags: 2, nice: 0, priority: 0, runtime: 1, deadline: 2, period: 3 });
     for (bad, pointer) in [
         (scheduler(""), "/policy"),
         (spec::Scheduler { nice: 20, ..scheduler("SCHED_BATCH") }, "/nice"),
@@ -85,9 +76,7 @@ fn memory_policies() {
     let with_flag = spec::MemoryPolicy { flags: vec!["MPOL_F_STATIC_NODES".into()], ..policy("MPOL_BIND", "0,1") };
     assert_eq!(memory_policy(&with_flag).unwrap(), Op::MemoryPolicy { mode: 2 | 1 << 15, nodes: vec![0, 1] });
     assert!(memory_policy(&policy("MPOL_PREFERRED", "")).is_ok());
-    for (mode, nodes, pointer) in
-        [("MPOL_X", "", "mode"), ("MPOL_BIND", "", "nodes"), ("MPOL_LOCAL", "0", "nodes"), ("MPOL_BIND", "x", "nodes")]
-    {
+    for (mode, nodes, pointer) in [("MPOL_X", "", "mode"), ("MPOL_BIND", "", "nodes"), ("MPOL_LOCAL", "0", "nodes"), ("MPOL_BIND", "x", "nodes")] {
         assert_eq!(subject(memory_policy(&policy(mode, nodes))), format!("/linux/memoryPolicy/{pointer}"));
     }
 }

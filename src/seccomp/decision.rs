@@ -3,9 +3,7 @@
 use super::Arch;
 use super::names::{self, Row, X32_BIT};
 use super::order::{Conflict, Rule, Tree};
-use super::profile::{
-    Condition, Op, Profile, RET_ALLOW, RET_ERRNO, RET_KILL_THREAD, RET_LOG, RET_TRACE, ROOT,
-};
+use super::profile::{Condition, Op, Profile, RET_ALLOW, RET_ERRNO, RET_KILL_THREAD, RET_LOG, RET_TRACE, ROOT};
 use crate::{Error, Result};
 
 /// What a number gets.
@@ -58,22 +56,14 @@ pub fn sections(profile: &Profile, native: Arch) -> Result<Vec<Section>> {
 }
 
 fn section(profile: &Profile, arch: Arch) -> Result<Section> {
-    let mut out = Builder {
-        ranges: Vec::with_capacity(256),
-        rule_lists: Vec::new(),
-        default: profile.default,
-    };
+    let mut out = Builder { ranges: Vec::with_capacity(256), rule_lists: Vec::new(), default: profile.default };
     let newest = profile.newest(arch);
     if arch != Arch::X86_64 {
         out.table(0, table(profile, arch)?, newest);
     } else {
         x86_64(profile, &mut out, newest)?;
     }
-    Ok(Section {
-        audit: arch.audit(),
-        ranges: out.ranges,
-        rule_lists: out.rule_lists,
-    })
+    Ok(Section { audit: arch.audit(), ranges: out.ranges, rule_lists: out.rule_lists })
 }
 
 /// x86_64 and x32 have one audit architecture: bit 30 of the number parts them.
@@ -147,9 +137,7 @@ fn table(profile: &Profile, arch: Arch) -> Result<Table> {
     let mut table = Table {
         wide: arch.is_wide(),
         base: if arch == Arch::X32 { X32_BIT } else { 0 },
-        dense: std::iter::repeat_with(|| Entry::Unset)
-            .take(DENSE)
-            .collect(),
+        dense: std::iter::repeat_with(|| Entry::Unset).take(DENSE).collect(),
         far: Vec::new(),
     };
     for (index, block) in profile.blocks.iter().enumerate() {
@@ -159,9 +147,7 @@ fn table(profile: &Profile, arch: Arch) -> Result<Table> {
         for &row in &block.rows {
             let row = &names::all()[row as usize];
             for set in &block.sets {
-                table
-                    .add_call(row, arch, set, block.action)
-                    .map_err(|Conflict| conflict(index, row, arch))?;
+                table.add_call(row, arch, set, block.action).map_err(|Conflict| conflict(index, row, arch))?;
             }
         }
     }
@@ -171,34 +157,20 @@ fn table(profile: &Profile, arch: Arch) -> Result<Table> {
 fn conflict(index: usize, row: &Row, arch: Arch) -> Error {
     Error::invalid(
         format!("{ROOT}/syscalls/{index}"),
-        format!(
-            "contradicts an earlier rule about {}: another action for the same arguments (on {arch:?})",
-            row.name
-        ),
+        format!("contradicts an earlier rule about {}: another action for the same arguments (on {arch:?})", row.name),
     )
     .hint("leave only one of the two rules")
 }
 
 impl Table {
     /// Add a rule for `row`, on x86 also for the way through socketcall(2) or ipc(2).
-    fn add_call(
-        &mut self,
-        row: &Row,
-        arch: Arch,
-        conditions: &[Condition],
-        action: u32,
-    ) -> Result<(), Conflict> {
+    fn add_call(&mut self, row: &Row, arch: Arch, conditions: &[Condition], action: u32) -> Result<(), Conflict> {
         if arch == Arch::X86
             && let Some(call) = row.multiplexed()
         {
             // The call's own arguments lie in memory, out of a filter's reach, behind the second argument. Like
             // libseccomp, we put the call's number in place of the first; conditions on others stay as they are.
-            let which = Condition {
-                arg: 0,
-                op: Op::Eq,
-                value: call.number.into(),
-                mask: u64::MAX,
-            };
+            let which = Condition { arg: 0, op: Op::Eq, value: call.number.into(), mask: u64::MAX };
             let rest = conditions.iter().filter(|c| c.arg != 0);
             let conditions: Vec<Condition> = std::iter::once(&which).chain(rest).copied().collect();
             self.add(call.through, &conditions, action)?;
@@ -213,11 +185,7 @@ impl Table {
         let wide = self.wide;
         let bits = if wide { u64::MAX } else { u32::MAX.into() };
         // A mask without a bit is a condition that always holds.
-        let conditions: Vec<Condition> = conditions
-            .iter()
-            .filter(|c| c.mask & bits != 0)
-            .copied()
-            .collect();
+        let conditions: Vec<Condition> = conditions.iter().filter(|c| c.mask & bits != 0).copied().collect();
         let entry = self.entry(number);
         match entry {
             Entry::Always(_) => {}
@@ -292,11 +260,7 @@ impl Builder {
     }
 
     fn rules(&mut self, tree: Tree, wide: bool) -> Verdict {
-        self.rule_lists.push(RuleList {
-            rules: tree.into_rules(),
-            otherwise: self.default,
-            wide,
-        });
+        self.rule_lists.push(RuleList { rules: tree.into_rules(), otherwise: self.default, wide });
         Verdict::Rules(self.rule_lists.len() - 1)
     }
 }

@@ -36,14 +36,8 @@ pub fn program(sections: &[Section]) -> Result<Vec<Instruction>> {
     }
     out.plain(op::LOAD, OFFSET_ARCH);
     if out.code.len() > MAX_INSTRUCTIONS {
-        return Err(Error::invalid(
-            super::profile::ROOT,
-            format!(
-                "the filter has {} instructions, the kernel takes {MAX_INSTRUCTIONS}",
-                out.code.len()
-            ),
-        )
-        .hint("list fewer architectures, or fewer rules with args"));
+        return Err(Error::invalid(super::profile::ROOT, format!("the filter has {} instructions, the kernel takes {MAX_INSTRUCTIONS}", out.code.len()))
+            .hint("list fewer architectures, or fewer rules with args"));
     }
     out.code.reverse();
     Ok(out.code)
@@ -115,11 +109,7 @@ impl Assembler {
     /// All of one architecture; what is loaded before does not matter.
     fn section(&mut self, section: &Section) -> Label {
         // Behind the search, so that the search, which every call runs, stays together.
-        let lists: Vec<Label> = section
-            .rule_lists
-            .iter()
-            .map(|list| self.rule_list(list))
-            .collect();
+        let lists: Vec<Label> = section.rule_lists.iter().map(|list| self.rule_list(list)).collect();
         let search = self.node(&tree::build(&section.ranges), &lists);
         // A search that is no more than one verdict need not be next to the load.
         if self.distance(search) > 0 {
@@ -136,11 +126,7 @@ impl Assembler {
                 let below = self.node(below, lists);
                 self.branch(op::JUMP_GE, *at, above, below)
             }
-            Node::Except {
-                number,
-                then,
-                otherwise,
-            } => {
+            Node::Except { number, then, otherwise } => {
                 let then = self.verdict(*then, lists);
                 let otherwise = self.verdict(*otherwise, lists);
                 self.branch(op::JUMP_EQ, *number, then, otherwise)
@@ -157,18 +143,13 @@ impl Assembler {
 
     fn rule_list(&mut self, list: &RuleList) -> Label {
         let otherwise = self.ret(list.otherwise);
-        list.rules
-            .iter()
-            .rev()
-            .fold(otherwise, |next, rule| self.rule(rule, list.wide, next))
+        list.rules.iter().rev().fold(otherwise, |next, rule| self.rule(rule, list.wide, next))
     }
 
     /// If all conditions hold, the rule's action; else go to `next`.
     fn rule(&mut self, rule: &Rule, wide: bool, next: Label) -> Label {
         let action = self.ret(rule.action);
-        rule.conditions.iter().rev().fold(action, |yes, condition| {
-            self.condition(condition, wide, yes, next)
-        })
+        rule.conditions.iter().rev().fold(action, |yes, condition| self.condition(condition, wide, yes, next))
     }
 
     fn condition(&mut self, c: &Condition, wide: bool, yes: Label, no: Label) -> Label {
@@ -177,16 +158,8 @@ impl Assembler {
             Op::Ne | Op::Lt | Op::Le => (no, yes),
             Op::Eq | Op::Ge | Op::Gt | Op::MaskedEq => (yes, no),
         };
-        let low = Word {
-            offset: OFFSET_ARGS + 8 * u32::from(c.arg),
-            value: c.value as u32,
-            mask: c.mask as u32,
-        };
-        let high = Word {
-            offset: low.offset + 4,
-            value: (c.value >> 32) as u32,
-            mask: (c.mask >> 32) as u32,
-        };
+        let low = Word { offset: OFFSET_ARGS + 8 * u32::from(c.arg), value: c.value as u32, mask: c.mask as u32 };
+        let high = Word { offset: low.offset + 4, value: (c.value >> 32) as u32, mask: (c.mask >> 32) as u32 };
         let code = match c.op {
             Op::Eq | Op::Ne | Op::MaskedEq => op::JUMP_EQ,
             Op::Ge | Op::Lt => op::JUMP_GE,

@@ -36,11 +36,7 @@ pub enum Arch {
 
 impl Arch {
     /// What this binary was built for.
-    pub const NATIVE: Arch = if cfg!(target_arch = "aarch64") {
-        Arch::Aarch64
-    } else {
-        Arch::X86_64
-    };
+    pub const NATIVE: Arch = if cfg!(target_arch = "aarch64") { Arch::Aarch64 } else { Arch::X86_64 };
 
     /// `seccomp_data.arch` (linux/audit.h). x32 has none of its own: bit 30 of the number tells it from x86_64.
     pub const fn audit(self) -> u32 {
@@ -114,12 +110,7 @@ pub fn is_enabled(profile: &spec::Seccomp) -> bool {
 pub fn compile(profile: &spec::Seccomp, native: Arch) -> Result<Compiled> {
     let checked = profile::check(profile, native)?;
     let sections = decision::sections(&checked, native)?;
-    Ok(Compiled {
-        program: emit::program(&sections)?,
-        flags: checked.flags,
-        notify: checked.notify,
-        warnings: checked.warnings,
-    })
+    Ok(Compiled { program: emit::program(&sections)?, flags: checked.flags, notify: checked.notify, warnings: checked.warnings })
 }
 
 /// The words of a profile that this compiler knows, for `dhow features`.

@@ -29,11 +29,7 @@ pub const IPC_X86: u32 = 117;
 pub const X32_BIT: u32 = 0x4000_0000;
 
 pub(super) const fn row(name: &'static str, numbers: [i32; 5], multiplexed: u16) -> Row {
-    Row {
-        name,
-        numbers,
-        multiplexed,
-    }
+    Row { name, numbers, multiplexed }
 }
 
 impl Row {
@@ -53,10 +49,7 @@ impl Row {
             n if n < 200 => (SOCKETCALL_X86, 100),
             _ => (IPC_X86, 200),
         };
-        Some(Multiplexed {
-            through,
-            number: u32::from(self.multiplexed - base),
-        })
+        Some(Multiplexed { through, number: u32::from(self.multiplexed - base) })
     }
 }
 
@@ -150,13 +143,7 @@ mod tests {
         assert_eq!(read.number(Arch::X32), Some(X32_BIT));
         assert_eq!(read.number(Arch::Aarch64), Some(63));
         assert_eq!(find("open").unwrap().number(Arch::Aarch64), None);
-        assert_eq!(
-            find("socket").unwrap().multiplexed(),
-            Some(Multiplexed {
-                through: SOCKETCALL_X86,
-                number: 1
-            })
-        );
+        assert_eq!(find("socket").unwrap().multiplexed(), Some(Multiplexed { through: SOCKETCALL_X86, number: 1 }));
         assert_eq!(find("shmctl").unwrap().multiplexed().unwrap().number, 24);
     }
 }

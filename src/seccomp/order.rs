@@ -58,8 +58,7 @@ enum Test {
 
 impl Step {
     fn same(&self, other: &Step) -> bool {
-        (self.place, self.test, self.value, self.mask)
-            == (other.place, other.test, other.value, other.mask)
+        (self.place, self.test, self.value, self.mask) == (other.place, other.test, other.value, other.mask)
     }
 
     /// Whether `new` goes before this one. Of two "less", the smaller bound goes first, else the greater value.
@@ -78,10 +77,7 @@ impl Step {
 impl Tree {
     /// `wide`: arguments are compared with 64 bits.
     pub fn new(wide: bool) -> Tree {
-        Tree {
-            top: Level::new(),
-            wide,
-        }
+        Tree { top: Level::new(), wide }
     }
 
     pub fn insert(&mut self, rule: Rule) -> Result<(), Conflict> {
@@ -107,16 +103,9 @@ fn insert(level: &mut Level, path: &[(Step, usize)], rule: Rule) -> Result<(), C
     let Some(((step, side), rest)) = path.split_first() else {
         return Ok(());
     };
-    let at = level
-        .iter()
-        .position(|node| node.step.same(step) || node.step.yields_to(step))
-        .unwrap_or(level.len());
+    let at = level.iter().position(|node| node.step.same(step) || node.step.yields_to(step)).unwrap_or(level.len());
     if level.get(at).is_none_or(|node| !node.step.same(step)) {
-        let node = Node {
-            step: *step,
-            ends: [None, None],
-            below: [Level::new(), Level::new()],
-        };
+        let node = Node { step: *step, ends: [None, None], below: [Level::new(), Level::new()] };
         level.insert(at, node);
     }
     let node = &mut level[at];
@@ -136,10 +125,7 @@ fn insert(level: &mut Level, path: &[(Step, usize)], rule: Rule) -> Result<(), C
 }
 
 fn all_have(level: &Level, action: u32) -> bool {
-    level.iter().all(|node| {
-        node.ends.iter().flatten().all(|rule| rule.action == action)
-            && node.below.iter().all(|below| all_have(below, action))
-    })
+    level.iter().all(|node| node.ends.iter().flatten().all(|rule| rule.action == action) && node.below.iter().all(|below| all_have(below, action)))
 }
 
 fn collect(level: Level, rules: &mut Vec<Rule>) {
@@ -172,13 +158,7 @@ fn high_step(condition: &Condition) -> Step {
         Op::MaskedEq => Test::MaskedEqual,
         Op::Lt | Op::Le | Op::Ge | Op::Gt => Test::Greater,
     };
-    Step {
-        place: condition.arg * 2 + 1,
-        test,
-        class: class(condition.op),
-        value: (condition.value >> 32) as u32,
-        mask: (condition.mask >> 32) as u32,
-    }
+    Step { place: condition.arg * 2 + 1, test, class: class(condition.op), value: (condition.value >> 32) as u32, mask: (condition.mask >> 32) as u32 }
 }
 
 fn low_step(condition: &Condition) -> Step {
@@ -188,11 +168,5 @@ fn low_step(condition: &Condition) -> Step {
         Op::Gt | Op::Le => Test::Greater,
         Op::Ge | Op::Lt => Test::GreaterOrEqual,
     };
-    Step {
-        place: condition.arg * 2,
-        test,
-        class: class(condition.op),
-        value: condition.value as u32,
-        mask: condition.mask as u32,
-    }
+    Step { place: condition.arg * 2, test, class: class(condition.op), value: condition.value as u32, mask: condition.mask as u32 }
 }

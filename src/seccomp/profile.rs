@@ -82,10 +82,7 @@ pub const FLAGS: [(&str, u32); 4] = [
     ("SECCOMP_FILTER_FLAG_TSYNC", 0),
     ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", FILTER_FLAG_SPEC_ALLOW),
     ("SECCOMP_FILTER_FLAG_LOG", FILTER_FLAG_LOG),
-    (
-        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-        FILTER_FLAG_WAIT_KILLABLE_RECV,
-    ),
+    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", FILTER_FLAG_WAIT_KILLABLE_RECV),
 ];
 
 /// One comparison: `argument & mask` against `value`; `mask` is all ones but for [`Op::MaskedEq`].
@@ -127,89 +124,46 @@ pub fn check(profile: &spec::Seccomp, native: Arch) -> Result<Profile> {
     let mut warnings = Vec::new();
     let default = default_action(profile)?;
     let arches = architectures(profile, native, &mut warnings)?;
-    let blocks = profile
-        .syscalls
-        .iter()
-        .enumerate()
-        .map(|(index, call)| block(index, call, default, &mut warnings))
-        .collect::<Result<Vec<_>>>()?;
-    let notify = profile
-        .syscalls
-        .iter()
-        .any(|c| c.action == "SCMP_ACT_NOTIFY" && !c.names.is_empty());
+    let blocks = profile.syscalls.iter().enumerate().map(|(index, call)| block(index, call, default, &mut warnings)).collect::<Result<Vec<_>>>()?;
+    let notify = profile.syscalls.iter().any(|c| c.action == "SCMP_ACT_NOTIFY" && !c.names.is_empty());
     listener(profile, notify)?;
-    Ok(Profile {
-        default,
-        arches,
-        blocks,
-        flags: flags(profile, notify)?,
-        notify,
-        warnings,
-    })
+    Ok(Profile { default, arches, blocks, flags: flags(profile, notify)?, notify, warnings })
 }
 
 fn default_action(profile: &spec::Seccomp) -> Result<u32> {
     let pointer = || format!("{ROOT}/defaultAction");
     if profile.default_action == "SCMP_ACT_NOTIFY" {
         // The runtime's own next system call would wait for a listener that has not been told yet.
-        return Err(Error::invalid(
-            pointer(),
-            "SCMP_ACT_NOTIFY cannot be used as default action",
-        ));
+        return Err(Error::invalid(pointer(), "SCMP_ACT_NOTIFY cannot be used as default action"));
     }
     let errno = profile.default_errno_ret;
-    action(&profile.default_action, errno, pointer, || {
-        format!("{ROOT}/defaultErrnoRet")
-    })
+    action(&profile.default_action, errno, pointer, || format!("{ROOT}/defaultErrnoRet"))
 }
 
 /// The value to return for an action's `name` and its errno, which is EPERM unless said otherwise.
-fn action(
-    name: &str,
-    errno: Option<u32>,
-    pointer: impl Fn() -> String,
-    errno_pointer: impl Fn() -> String,
-) -> Result<u32> {
+fn action(name: &str, errno: Option<u32>, pointer: impl Fn() -> String, errno_pointer: impl Fn() -> String) -> Result<u32> {
     let action = lookup(&ACTIONS, name, "action", pointer)?;
     match (action, errno) {
         (RET_ERRNO | RET_TRACE, None) => Ok(action | libc::EPERM as u32),
         (RET_ERRNO | RET_TRACE, Some(errno)) if errno <= 0xffff => Ok(action | errno),
-        (RET_ERRNO | RET_TRACE, Some(errno)) => Err(Error::invalid(
-            errno_pointer(),
-            format!("{errno} is not an errno: it has 16 bits"),
-        )),
+        (RET_ERRNO | RET_TRACE, Some(errno)) => Err(Error::invalid(errno_pointer(), format!("{errno} is not an errno: it has 16 bits"))),
         (_, None) => Ok(action),
         // config-linux.md: "When the action doesn't support an errno, the runtime MUST print and error and fail."
-        (_, Some(_)) => Err(Error::invalid(
-            errno_pointer(),
-            format!("{name} takes no errno; SCMP_ACT_ERRNO and SCMP_ACT_TRACE do"),
-        )),
+        (_, Some(_)) => Err(Error::invalid(errno_pointer(), format!("{name} takes no errno; SCMP_ACT_ERRNO and SCMP_ACT_TRACE do"))),
     }
 }
 
-fn lookup<T: Copy>(
-    known: &[(&str, T)],
-    word: &str,
-    what: &str,
-    pointer: impl Fn() -> String,
-) -> Result<T> {
+fn lookup<T: Copy>(known: &[(&str, T)], word: &str, what: &str, pointer: impl Fn() -> String) -> Result<T> {
     match known.iter().find(|(name, _)| *name == word) {
         Some((_, value)) => Ok(*value),
         None => {
             let list: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-            Err(
-                Error::invalid(pointer(), format!("{word:?} is not a seccomp {what}"))
-                    .hint(format!("one of {}", list.join(", "))),
-            )
+            Err(Error::invalid(pointer(), format!("{word:?} is not a seccomp {what}")).hint(format!("one of {}", list.join(", "))))
         }
     }
 }
 
-fn architectures(
-    profile: &spec::Seccomp,
-    native: Arch,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Arch>> {
+fn architectures(profile: &spec::Seccomp, native: Arch, warnings: &mut Vec<String>) -> Result<Vec<Arch>> {
     let mut arches = Vec::new();
     for (index, name) in profile.architectures.iter().enumerate() {
         let pointer = || format!("{ROOT}/architectures/{index}");
@@ -219,10 +173,7 @@ fn architectures(
             Some(arch) if arch.runs_on(native) => arches.push(arch),
             // The other family of the two: shipped profiles name both, and nothing can be said about it.
             Some(_) => {}
-            None => warnings.push(format!(
-                "{}: {name} has no effect on this machine",
-                pointer()
-            )),
+            None => warnings.push(format!("{}: {name} has no effect on this machine", pointer())),
         }
     }
     Ok(arches)
@@ -239,10 +190,7 @@ fn flags(profile: &spec::Seccomp, notify: bool) -> Result<u32> {
         let flag = lookup(&FLAGS, name, "flag", pointer)?;
         if flag == FILTER_FLAG_WAIT_KILLABLE_RECV && !notify {
             // The kernel's answer would be a bare EINVAL (seccomp_set_mode_filter, Linux 5.19).
-            return Err(Error::invalid(
-                pointer(),
-                "needs a rule whose action is SCMP_ACT_NOTIFY",
-            ));
+            return Err(Error::invalid(pointer(), "needs a rule whose action is SCMP_ACT_NOTIFY"));
         }
         flags |= flag;
     }
@@ -252,38 +200,19 @@ fn flags(profile: &spec::Seccomp, notify: bool) -> Result<u32> {
 /// Without a rule that notifies, `listenerPath` is ignored (config-linux.md); with one, runc cannot do without it.
 fn listener(profile: &spec::Seccomp, notify: bool) -> Result<()> {
     if notify && profile.listener_path.is_empty() {
-        return Err(Error::invalid(
-            format!("{ROOT}/listenerPath"),
-            "seccomp listenerPath is not set, and a rule's action is SCMP_ACT_NOTIFY",
-        ));
+        return Err(Error::invalid(format!("{ROOT}/listenerPath"), "seccomp listenerPath is not set, and a rule's action is SCMP_ACT_NOTIFY"));
     }
     if profile.listener_path.is_empty() && !profile.listener_metadata.is_empty() {
-        return Err(Error::invalid(
-            format!("{ROOT}/listenerMetadata"),
-            "must not be set without listenerPath",
-        ));
+        return Err(Error::invalid(format!("{ROOT}/listenerMetadata"), "must not be set without listenerPath"));
     }
     Ok(())
 }
 
-fn block(
-    index: usize,
-    call: &spec::Syscall,
-    default: u32,
-    warnings: &mut Vec<String>,
-) -> Result<Block> {
+fn block(index: usize, call: &spec::Syscall, default: u32, warnings: &mut Vec<String>) -> Result<Block> {
     let pointer = || format!("{ROOT}/syscalls/{index}");
-    let action = action(
-        &call.action,
-        call.errno_ret,
-        || format!("{}/action", pointer()),
-        || format!("{}/errnoRet", pointer()),
-    )?;
+    let action = action(&call.action, call.errno_ret, || format!("{}/action", pointer()), || format!("{}/errnoRet", pointer()))?;
     if call.names.is_empty() {
-        warnings.push(format!(
-            "{}: names is empty, the rule has no effect",
-            pointer()
-        ));
+        warnings.push(format!("{}: names is empty, the rule has no effect", pointer()));
     }
     let mut rows = Vec::with_capacity(call.names.len());
     for (n, name) in call.names.iter().enumerate() {
@@ -298,12 +227,7 @@ fn block(
         // A name we do not know is one this kernel hardly has: runc, too, leaves it out.
         rows.extend(names::find_index(name).map(|row| row as u16));
     }
-    Ok(Block {
-        action,
-        sets: condition_sets(index, &call.args)?,
-        rows,
-        redundant: action == default,
-    })
+    Ok(Block { action, sets: condition_sets(index, &call.args)?, rows, redundant: action == default })
 }
 
 /// The conditions of one rule. They are joined by "and", unless two are about the same argument: then runc, for the
@@ -311,9 +235,7 @@ fn block(
 fn condition_sets(index: usize, args: &[spec::SyscallArg]) -> Result<Vec<Vec<Condition>>> {
     let mut conditions = Vec::with_capacity(args.len());
     for (n, arg) in args.iter().enumerate() {
-        conditions.push(condition(arg, || {
-            format!("{ROOT}/syscalls/{index}/args/{n}")
-        })?);
+        conditions.push(condition(arg, || format!("{ROOT}/syscalls/{index}/args/{n}"))?);
     }
     conditions.sort_by_key(|c: &Condition| c.arg);
     if conditions.windows(2).any(|w| w[0].arg == w[1].arg) {
@@ -327,24 +249,14 @@ fn condition_sets(index: usize, args: &[spec::SyscallArg]) -> Result<Vec<Vec<Con
 }
 
 fn condition(arg: &spec::SyscallArg, pointer: impl Fn() -> String) -> Result<Condition> {
-    let op = lookup(&OPERATORS, &arg.op, "operator", || {
-        format!("{}/op", pointer())
-    })?;
+    let op = lookup(&OPERATORS, &arg.op, "operator", || format!("{}/op", pointer()))?;
     if arg.index > 5 {
-        return Err(Error::invalid(
-            format!("{}/index", pointer()),
-            format!("system calls have the arguments 0 to 5, not {}", arg.index),
-        ));
+        return Err(Error::invalid(format!("{}/index", pointer()), format!("system calls have the arguments 0 to 5, not {}", arg.index)));
     }
     // seccomp_rule_add(3): for MASKED_EQ the first datum is the mask.
     let (value, mask) = match op {
         Op::MaskedEq => (arg.value_two & arg.value, arg.value),
         _ => (arg.value, u64::MAX),
     };
-    Ok(Condition {
-        arg: arg.index as u8,
-        op,
-        value,
-        mask,
-    })
+    Ok(Condition { arg: arg.index as u8, op, value, mask })
 }

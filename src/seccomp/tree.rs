@@ -25,19 +25,11 @@ pub fn build(ranges: &[Range]) -> Node {
     match ranges {
         [(_, verdict)] => Node::Leaf(*verdict),
         [(_, before), (number, then), (end, after)] if before == after && *end == number + 1 => {
-            Node::Except {
-                number: *number,
-                then: *then,
-                otherwise: *before,
-            }
+            Node::Except { number: *number, then: *then, otherwise: *before }
         }
         _ => {
             let middle = middle(ranges.len());
-            Node::Split {
-                at: ranges[middle].0,
-                below: Box::new(build(&ranges[..middle])),
-                above: Box::new(build(&ranges[middle..])),
-            }
+            Node::Split { at: ranges[middle].0, below: Box::new(build(&ranges[..middle])), above: Box::new(build(&ranges[middle..])) }
         }
     }
 }
@@ -57,14 +49,8 @@ mod tests {
     fn find(node: &Node, number: u32) -> Verdict {
         match node {
             Node::Leaf(verdict) => *verdict,
-            Node::Split { at, below, above } => {
-                find(if number >= *at { above } else { below }, number)
-            }
-            Node::Except {
-                number: n,
-                then,
-                otherwise,
-            } => {
+            Node::Split { at, below, above } => find(if number >= *at { above } else { below }, number),
+            Node::Except { number: n, then, otherwise } => {
                 if n == &number {
                     *then
                 } else {
@@ -77,17 +63,11 @@ mod tests {
     #[test]
     fn every_number_gets_its_range() {
         for count in 1..40u32 {
-            let ranges: Vec<Range> = (0..count)
-                .map(|i| (i * i, Verdict::Return(i % 3)))
-                .collect();
+            let ranges: Vec<Range> = (0..count).map(|i| (i * i, Verdict::Return(i % 3))).collect();
             let node = build(&ranges);
             for number in 0..count * count + 5 {
                 let expected = ranges.iter().rev().find(|(start, _)| *start <= number);
-                assert_eq!(
-                    find(&node, number),
-                    expected.unwrap().1,
-                    "{number} of {count}"
-                );
+                assert_eq!(find(&node, number), expected.unwrap().1, "{number} of {count}");
             }
         }
     }

@@ -1,8 +1,6 @@
 //! The configuration that `dhow spec` writes to start from: what `runc spec` writes, value for value.
 
-use super::{
-    Capabilities, DeviceRule, IdMapping, Linux, Mount, Namespace, OCI_VERSION, Process, Resources, Rlimit, Root, Spec, User,
-};
+use super::{Capabilities, DeviceRule, IdMapping, Linux, Mount, Namespace, OCI_VERSION, Process, Resources, Rlimit, Root, Spec, User};
 
 /// The default configuration. `rootless` is the caller's (uid, gid): with it a user without privileges can run the
 /// result. The cgroup namespace that runc adds on cgroup v2 is [`with_cgroup_namespace`]'s.

@@ -4,11 +4,11 @@
 //! unknown properties are ignored. Values are kept as written; what they mean is `plan`'s business, what is wrong
 //! with them is [`validate`]'s.
 
+pub mod defaults;
 mod linux;
 mod process;
 mod resources;
 mod seccomp;
-pub mod defaults;
 pub mod validate;
 
 pub use linux::*;
@@ -122,7 +122,11 @@ impl Spec {
             // The parser says what and at which line; the validator knows the field.
             let report = validate::validate(text);
             match report.faults().next() {
-                Some(fault) => invalid_file(if fault.pointer.is_empty() { "the top level" } else { &fault.pointer }, format!("{}; expected {}", fault.message, fault.expected)).hint(fault.hint.clone()),
+                Some(fault) => invalid_file(
+                    if fault.pointer.is_empty() { "the top level" } else { &fault.pointer },
+                    format!("{}; expected {}", fault.message, fault.expected),
+                )
+                .hint(fault.hint.clone()),
                 None => invalid_file("the top level", e.to_string()),
             }
         })

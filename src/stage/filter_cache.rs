@@ -27,11 +27,7 @@ const HEADER: &str = concat!("dhow seccomp 1 ", env!("CARGO_PKG_VERSION"), "\n")
 const MOST_BYTES: usize = 1 << 20;
 
 /// The compiled `profile`, from `cache_dir` if it is there; else it is compiled and put there.
-pub fn load_or_compile(
-    cache_dir: &Path,
-    profile: &spec::Seccomp,
-    native: Arch,
-) -> Result<Compiled> {
+pub fn load_or_compile(cache_dir: &Path, profile: &spec::Seccomp, native: Arch) -> Result<Compiled> {
     let key = key(profile, native);
     let path = cache_dir.join(file_name(&key));
     if let Some(found) = read(&path, &key) {
@@ -129,9 +125,7 @@ fn encode(key: &[u8], compiled: &Compiled) -> Vec<u8> {
 fn decode(entry: &[u8], key: &[u8]) -> Option<Compiled> {
     let (header, rest) = entry.strip_prefix(key)?.split_first_chunk::<12>()?;
     let (program, end) = rest.split_last_chunk::<4>()?;
-    let field = |at: usize| {
-        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-    };
+    let field = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let count = field(8) as usize;
     let whole = program.len() == 8 * count && u32::from_le_bytes(*end) as usize == key.len();
     if !whole || count == 0 || count > MAX_INSTRUCTIONS {
@@ -142,12 +136,7 @@ fn decode(entry: &[u8], key: &[u8]) -> Option<Compiled> {
         notify: field(4) != 0,
         program: program
             .chunks_exact(8)
-            .map(|b| Instruction {
-                code: u16::from_le_bytes([b[0], b[1]]),
-                jt: b[2],
-                jf: b[3],
-                k: u32::from_le_bytes([b[4], b[5], b[6], b[7]]),
-            })
+            .map(|b| Instruction { code: u16::from_le_bytes([b[0], b[1]]), jt: b[2], jf: b[3], k: u32::from_le_bytes([b[4], b[5], b[6], b[7]]) })
             .collect(),
         warnings: Vec::new(),
     })
@@ -155,11 +144,7 @@ fn decode(entry: &[u8], key: &[u8]) -> Option<Compiled> {
 
 /// The entry at `path`, if it is there, ours and whole.
 fn read(path: &Path, key: &[u8]) -> Option<Compiled> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK)
-        .open(path)
-        .ok()?;
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK).open(path).ok()?;
     let about = file.metadata().ok()?;
     if !about.is_file() || !is_ours(&about) || about.len() as usize > MOST_BYTES {
         return None;
@@ -203,12 +188,7 @@ fn store(cache_dir: &Path, path: &Path, key: &[u8], compiled: &Compiled) -> std:
 }
 
 fn create(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(path)
+    OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC).open(path)
 }
 
 /// Leave room for one more entry: remove the oldest, temporary files of crashed runs among them.
@@ -223,10 +203,7 @@ fn make_room(cache_dir: &Path) -> std::io::Result<()> {
     }
     files.sort();
     let too_many = files.len() + 1 - MOST_ENTRIES;
-    files
-        .iter()
-        .take(too_many)
-        .try_for_each(|(_, path)| fs::remove_file(path))
+    files.iter().take(too_many).try_for_each(|(_, path)| fs::remove_file(path))
 }
 
 #[cfg(test)]
@@ -239,8 +216,7 @@ mod tests {
 
     impl Scratch {
         fn new(name: &str) -> Scratch {
-            let path =
-                std::env::temp_dir().join(format!("dhow-cache-{}-{name}", std::process::id()));
+            let path = std::env::temp_dir().join(format!("dhow-cache-{}-{name}", std::process::id()));
             let _ = fs::remove_dir_all(&path);
             Scratch(path)
         }
@@ -260,11 +236,7 @@ mod tests {
     }
 
     fn profile(errno: u32) -> spec::Seccomp {
-        spec::Seccomp {
-            default_action: "SCMP_ACT_ERRNO".into(),
-            default_errno_ret: Some(errno),
-            ..Default::default()
-        }
+        spec::Seccomp { default_action: "SCMP_ACT_ERRNO".into(), default_errno_ret: Some(errno), ..Default::default() }
     }
 
     fn load(dir: &Scratch, errno: u32) -> Compiled {
@@ -342,10 +314,7 @@ mod tests {
     #[test]
     fn no_directory_is_no_error() {
         let compiled = load_or_compile(Path::new("/proc/no/such"), &profile(1), Arch::X86_64);
-        assert_eq!(
-            compiled.unwrap(),
-            seccomp::compile(&profile(1), Arch::X86_64).unwrap()
-        );
+        assert_eq!(compiled.unwrap(), seccomp::compile(&profile(1), Arch::X86_64).unwrap());
     }
 
     #[test]
@@ -362,12 +331,7 @@ mod tests {
         let a = profile(1);
         let mut b = a.clone();
         b.flags = Some(vec!["SECCOMP_FILTER_FLAG_LOG".into()]);
-        let keys = [
-            key(&a, Arch::X86_64),
-            key(&a, Arch::Aarch64),
-            key(&b, Arch::X86_64),
-            key(&profile(2), Arch::X86_64),
-        ];
+        let keys = [key(&a, Arch::X86_64), key(&a, Arch::Aarch64), key(&b, Arch::X86_64), key(&profile(2), Arch::X86_64)];
         for (n, one) in keys.iter().enumerate() {
             assert!(keys[n + 1..].iter().all(|other| other != one));
         }

@@ -23,53 +23,137 @@ pub struct Frozen {
 }
 
 pub enum Action {
-    JoinNamespace { fd: OwnedFd, kind: u64 },
-    JoinContainer { flags: u64 },
-    Unshare { flags: u64 },
+    JoinNamespace {
+        fd: OwnedFd,
+        kind: u64,
+    },
+    JoinContainer {
+        flags: u64,
+    },
+    Unshare {
+        flags: u64,
+    },
     SecondFork,
     /// `ask`: the child made the user namespace itself, and tells the parent so.
-    AwaitIdMaps { ask: bool },
+    AwaitIdMaps {
+        ask: bool,
+    },
     /// `by_files`: v1, where the parent sends the files to write to; on v2 the clone did it.
-    JoinCgroup { by_files: bool },
+    JoinCgroup {
+        by_files: bool,
+    },
     NewSession,
     AwaitTimeOffsets,
-    SessionKeyring { name: CString, label: Option<CString>, add_permissions: u32 },
+    SessionKeyring {
+        name: CString,
+        label: Option<CString>,
+        add_permissions: u32,
+    },
     LoopbackUp,
-    PrepareRoot { rootfs: CString, propagation: u64, parent: u64 },
+    PrepareRoot {
+        rootfs: CString,
+        propagation: u64,
+        parent: u64,
+    },
     Mount(Box<Mount>),
     Device(Device),
-    Symlink { target: CString, path: CString, replace: bool },
-    MakeDirectory { path: CString },
+    Symlink {
+        target: CString,
+        path: CString,
+        replace: bool,
+    },
+    MakeDirectory {
+        path: CString,
+    },
     ReopenDevNull,
     HostHooks,
-    Hooks { hooks: Vec<FrozenHook> },
-    Console { width: u16, height: u16, bind: bool },
+    Hooks {
+        hooks: Vec<FrozenHook>,
+    },
+    Console {
+        width: u16,
+        height: u16,
+        bind: bool,
+    },
     EnterRoot(EnterRoot),
-    RootPropagation { propagation: u64 },
-    RemountReadonly { path: CString },
-    Hostname { name: Vec<u8> },
-    Domainname { name: Vec<u8> },
-    Sysctl { key: CString, value: Vec<u8> },
-    ReadonlyPath { path: CString },
-    MaskPath { path: CString },
-    Umask { mask: u32 },
+    RootPropagation {
+        propagation: u64,
+    },
+    RemountReadonly {
+        path: CString,
+    },
+    Hostname {
+        name: Vec<u8>,
+    },
+    Domainname {
+        name: Vec<u8>,
+    },
+    Sysctl {
+        key: CString,
+        value: Vec<u8>,
+    },
+    ReadonlyPath {
+        path: CString,
+    },
+    MaskPath {
+        path: CString,
+    },
+    Umask {
+        mask: u32,
+    },
     Scheduler(SchedAttr),
-    IoPriority { class: u32, priority: u32 },
+    IoPriority {
+        class: u32,
+        priority: u32,
+    },
     /// Every CPU that the cgroup allows.
     AnyCpu,
-    Affinity { mask: Vec<u8> },
-    MemoryPolicy { mode: u32, nodes: Vec<u64> },
-    Personality { persona: u64 },
-    Apparmor { value: Vec<u8> },
-    Selinux { value: Vec<u8> },
+    Affinity {
+        mask: Vec<u8>,
+    },
+    MemoryPolicy {
+        mode: u32,
+        nodes: Vec<u64>,
+    },
+    Personality {
+        persona: u64,
+    },
+    Apparmor {
+        value: Vec<u8>,
+    },
+    Selinux {
+        value: Vec<u8>,
+    },
     NoNewPrivileges,
     Seccomp(Filter),
-    Rlimit { resource: u32, soft: u64, hard: u64 },
-    BoundingSet { keep: u64 },
-    SetIds { uid: u32, gid: u32, groups: Option<Vec<u32>> },
-    Capabilities { effective: u64, permitted: u64, inheritable: u64, ambient: u64 },
-    Chdir { path: CString, create: bool, denied_ok: bool },
-    FindProgram { candidates: Vec<CString>, has_slash: bool },
+    Rlimit {
+        resource: u32,
+        soft: u64,
+        hard: u64,
+    },
+    BoundingSet {
+        keep: u64,
+    },
+    SetIds {
+        uid: u32,
+        gid: u32,
+        groups: Option<Vec<u32>>,
+    },
+    Capabilities {
+        effective: u64,
+        permitted: u64,
+        inheritable: u64,
+        ambient: u64,
+    },
+    Chdir {
+        path: CString,
+        create: bool,
+        denied_ok: bool,
+    },
+    FindProgram {
+        candidates: Vec<CString>,
+        has_slash: bool,
+    },
     AwaitStart,
     Exec(Exec),
 }
@@ -96,9 +180,19 @@ pub struct Mount {
 pub enum Source {
     /// Made by the parent, with its rights, when we ask for it.
     Tree,
-    Bind { path: CString, recursive: bool },
-    Filesystem { fs: CString, parameters: Vec<(CString, Option<CString>)>, legacy: Option<Legacy> },
-    Remount { bind: bool, parameters: Vec<(CString, Option<CString>)> },
+    Bind {
+        path: CString,
+        recursive: bool,
+    },
+    Filesystem {
+        fs: CString,
+        parameters: Vec<(CString, Option<CString>)>,
+        legacy: Option<Legacy>,
+    },
+    Remount {
+        bind: bool,
+        parameters: Vec<(CString, Option<CString>)>,
+    },
     PropagationOnly,
 }
 
@@ -184,7 +278,9 @@ fn freeze_step(step: &Step, plan: &Plan, supplies: &mut Supplies) -> Result<Acti
             add_permissions: *add_permissions,
         },
         Op::LoopbackUp => Action::LoopbackUp,
-        Op::PrepareRoot { rootfs, propagation, parent } => Action::PrepareRoot { rootfs: path_text(rootfs, field)?, propagation: *propagation, parent: *parent },
+        Op::PrepareRoot { rootfs, propagation, parent } => {
+            Action::PrepareRoot { rootfs: path_text(rootfs, field)?, propagation: *propagation, parent: *parent }
+        }
         Op::Mount(mount) => Action::Mount(Box::new(freeze_mount(mount, field)?)),
         Op::Device(device) => Action::Device(freeze_device(device, field)?),
         Op::Symlink { target, path, replace } => Action::Symlink { target: text(target, field)?, path: inside(path, field)?, replace: *replace },
@@ -235,10 +331,9 @@ fn freeze_process(op: &Op, field: &str, supplies: &mut Supplies) -> Result<Actio
         Op::Capabilities { effective, permitted, inheritable, ambient } => {
             Action::Capabilities { effective: *effective, permitted: *permitted, inheritable: *inheritable, ambient: *ambient }
         }
-        Op::FindProgram { program, candidates } => Action::FindProgram {
-            candidates: candidates.iter().map(|c| path_text(c, field)).collect::<Result<_>>()?,
-            has_slash: program.contains('/'),
-        },
+        Op::FindProgram { program, candidates } => {
+            Action::FindProgram { candidates: candidates.iter().map(|c| path_text(c, field)).collect::<Result<_>>()?, has_slash: program.contains('/') }
+        }
         Op::AwaitStart => Action::AwaitStart,
         Op::Exec { args, env, home_for_uid, .. } => Action::Exec(freeze_exec(args, env, *home_for_uid)?),
         other => return Err(Error::other("freezing", format!("{other:?}"), "no such step in the child")),

@@ -47,7 +47,8 @@ fn by_helper(program: &str, pid: i32, maps: &[IdMapping], field: &str) -> Result
         command.args([m.container_id.to_string(), m.host_id.to_string(), m.size.to_string()]);
     }
     let output = command.stdin(Stdio::null()).output().map_err(|e| {
-        Error::io(&e, format!("running {program} for"), field).hint("rootless containers with more than one id need newuidmap and newgidmap: Debian's package uidmap")
+        Error::io(&e, format!("running {program} for"), field)
+            .hint("rootless containers with more than one id need newuidmap and newgidmap: Debian's package uidmap")
     })?;
     if output.status.success() {
         return Ok(());

@@ -57,7 +57,8 @@ impl Sides {
     fn open(pid: i32) -> Result<Sides> {
         let path = format!("/proc/{pid}/ns/net");
         let c_path = CString::new(path.as_str()).map_err(|e| Error::other("opening", path.clone(), e))?;
-        let target = fs::openat(fs::CWD, &c_path, libc::O_RDONLY, 0).map_err(|e| e.error("openat", "opening the container's network namespace", path.clone()))?;
+        let target =
+            fs::openat(fs::CWD, &c_path, libc::O_RDONLY, 0).map_err(|e| e.error("openat", "opening the container's network namespace", path.clone()))?;
         let here = netlink::route_socket().map_err(|e| e.error("socket", "opening a netlink socket for", "/linux/netDevices"))?;
         let there = match netlink::route_socket_in(target.as_fd()) {
             Visit::Done(socket) => socket,
@@ -76,7 +77,9 @@ impl Sides {
         device.index = index.ok_or_else(|| missing().hint("see `ip link`; it must be in the network namespace of the runtime"))?;
         if !device.is_template() && self.there.index_of(inside).map_err(device.fail("RTM_GETLINK", "choosing the name inside for"))?.is_some() {
             let taken = format!("the container's network namespace has a device {inside:?} already: file exists");
-            return Err(Error::new(Kind::Exists, "moving the network device of", pointer(name), taken).hint("give another `name`, or one with %d for a free number"));
+            return Err(
+                Error::new(Kind::Exists, "moving the network device of", pointer(name), taken).hint("give another `name`, or one with %d for a free number")
+            );
         }
         device.addresses = self.here.addresses(device.index).map_err(device.fail("RTM_GETADDR", "listing the addresses of"))?;
         Ok(device)

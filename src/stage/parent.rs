@@ -106,7 +106,8 @@ impl Detour {
         for join in &plan.parent_joins {
             let target = open_namespace(&join.path, &join.field)?;
             detour.remember(join.kind.clone_flag())?;
-            process::setns(target.as_fd(), join.kind.clone_flag()).map_err(|e| e.error("setns", format!("joining the namespace of {}", join.field), join.path.display().to_string()))?;
+            process::setns(target.as_fd(), join.kind.clone_flag())
+                .map_err(|e| e.error("setns", format!("joining the namespace of {}", join.field), join.path.display().to_string()))?;
         }
         if plan.clone_flags & CLONE_NEWTIME != 0 {
             detour.remember(CLONE_NEWTIME)?;
@@ -132,7 +133,8 @@ fn write_time_offsets(plan: &Plan, pid: i32) -> Result<()> {
     let path = format!("/proc/{pid}/timens_offsets");
     for offset in &plan.time_offsets {
         let line = format!("{} {} {}", offset.clock, offset.secs, offset.nanosecs);
-        std::fs::write(&path, &line).map_err(|e| Error::io(&e, format!("setting the time offset {line:?} of"), format!("/linux/timeOffsets/{}", offset.clock)))?;
+        std::fs::write(&path, &line)
+            .map_err(|e| Error::io(&e, format!("setting the time offset {line:?} of"), format!("/linux/timeOffsets/{}", offset.clock)))?;
     }
     Ok(())
 }
@@ -314,7 +316,8 @@ impl Live<'_> {
                     wire::send_fds(self.wire.as_fd(), Message::new(Tag::Tree), &[tree.as_raw_fd()]).map_err(|e| self.lost(e))?;
                 }
                 (Tag::Listener, _) => {
-                    let listener = process::pidfd_getfd(self.pidfd.as_fd(), heard.message.a as i32).map_err(|e| e.error("pidfd_getfd", "taking the seccomp listener", ""))?;
+                    let listener = process::pidfd_getfd(self.pidfd.as_fd(), heard.message.a as i32)
+                        .map_err(|e| e.error("pidfd_getfd", "taking the seccomp listener", ""))?;
                     requests.listener(self.pid, listener)?;
                     self.go_on()?;
                 }
@@ -341,7 +344,8 @@ impl Live<'_> {
     fn raise_rlimits(&self) -> Result<()> {
         for limit in &self.plan.rlimits {
             let failed = |call: &'static str, e: Errno| {
-                let err = e.error(call, format!("error setting rlimits for process: raising {} to {} ({})", limit.name, limit.hard, human_field(&limit.field)), "");
+                let err =
+                    e.error(call, format!("error setting rlimits for process: raising {} to {} ({})", limit.name, limit.hard, human_field(&limit.field)), "");
                 if e == Errno(libc::EPERM) { err.hint("a hard limit above the caller's needs CAP_SYS_RESOURCE; see `ulimit -Ha`") } else { err }
             };
             let (soft, hard) = process::rlimit(limit.resource).map_err(|e| failed("getrlimit", e))?;

@@ -63,7 +63,10 @@ impl Request<'_> {
     fn by_helper(&self) -> Result<OwnedFd, Errno> {
         let (here, there) = socket::seqpacket_pair()?;
         let Some(helper) = process::clone3(0, None)? else {
-            let made = self.enter.map_or(Ok(()), |pidfd| process::setns(pidfd, CLONE_NEWNS)).and_then(|()| host_tree(self.source, self.recursive, self.attributes, self.userns));
+            let made = self
+                .enter
+                .map_or(Ok(()), |pidfd| process::setns(pidfd, CLONE_NEWNS))
+                .and_then(|()| host_tree(self.source, self.recursive, self.attributes, self.userns));
             let sent = match &made {
                 Ok(tree) => socket::send(there.as_fd(), &[0; 4], &[tree.as_raw_fd()]),
                 Err(Errno(n)) => socket::send(there.as_fd(), &n.to_ne_bytes(), &[]),

@@ -119,12 +119,8 @@ pub fn attach_device_program(cgroup: BorrowedFd, program: BorrowedFd, replaced: 
 }
 
 pub fn detach_device_program(cgroup: BorrowedFd, program: BorrowedFd) -> Result<()> {
-    let mut attr = Attach {
-        target_fd: cgroup.as_raw_fd() as u32,
-        attach_bpf_fd: program.as_raw_fd() as u32,
-        attach_type: BPF_CGROUP_DEVICE,
-        ..Attach::default()
-    };
+    let mut attr =
+        Attach { target_fd: cgroup.as_raw_fd() as u32, attach_bpf_fd: program.as_raw_fd() as u32, attach_type: BPF_CGROUP_DEVICE, ..Attach::default() };
     bpf(BPF_PROG_DETACH, &mut attr).map(drop)
 }
 

@@ -48,10 +48,8 @@ pub fn attach(tree: BorrowedFd, target: BorrowedFd) -> Result<()> {
     const F_EMPTY_PATH: u32 = 0x04;
     const T_EMPTY_PATH: u32 = 0x40;
     // SAFETY: the empty strings are valid C strings.
-    check(unsafe {
-        libc::syscall(libc::SYS_move_mount, tree.as_raw_fd(), c"".as_ptr(), target.as_raw_fd(), c"".as_ptr(), F_EMPTY_PATH | T_EMPTY_PATH)
-    })
-    .map(drop)
+    check(unsafe { libc::syscall(libc::SYS_move_mount, tree.as_raw_fd(), c"".as_ptr(), target.as_raw_fd(), c"".as_ptr(), F_EMPTY_PATH | T_EMPTY_PATH) })
+        .map(drop)
 }
 
 /// mount_setattr(2) on what `fd` is the root of.

@@ -203,11 +203,7 @@ pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
         inheritable: u32,
     }
     let header = Header { version: 0x2008_0522, pid: 0 };
-    let half = |shift: u32| Data {
-        effective: (effective >> shift) as u32,
-        permitted: (permitted >> shift) as u32,
-        inheritable: (inheritable >> shift) as u32,
-    };
+    let half = |shift: u32| Data { effective: (effective >> shift) as u32, permitted: (permitted >> shift) as u32, inheritable: (inheritable >> shift) as u32 };
     let data = [half(0), half(32)];
     // SAFETY: version 3 takes the header and two data structs.
     check(unsafe { libc::syscall(libc::SYS_capset, &header, data.as_ptr()) }).map(drop)

@@ -77,7 +77,11 @@ fn mounts(cx: &mut Checker) {
     for (i, mount) in cx.spec.mounts.iter().enumerate() {
         let writable = !is_readonly(mount);
         if clean(&mount.destination) == "/sys/fs/cgroup" && writable && cx.lacks("cgroup") {
-            cx.note(format_args!("/mounts/{i}/options"), "cgroups writable without a cgroup namespace: the host's limits can be changed (CVE-2023-25809)", "ro, or a cgroup namespace");
+            cx.note(
+                format_args!("/mounts/{i}/options"),
+                "cgroups writable without a cgroup namespace: the host's limits can be changed (CVE-2023-25809)",
+                "ro, or a cgroup namespace",
+            );
         }
         if !is_bind(mount) || !mount.source.starts_with('/') {
             continue;
@@ -85,7 +89,8 @@ fn mounts(cx: &mut Checker) {
         let at = format_args!("/mounts/{i}/source");
         let source = clean(&mount.source);
         if ENGINES.iter().any(|socket| source.rsplit('/').next() == Some(socket)) {
-            cx.note(at, format_args!("{source:?} is a container engine's socket: who can write to it is root on the host"), "no engine's socket").hint("read-only does not help: a socket is written to all the same");
+            cx.note(at, format_args!("{source:?} is a container engine's socket: who can write to it is root on the host"), "no engine's socket")
+                .hint("read-only does not help: a socket is written to all the same");
         } else if let Some((_, what)) = TELLING.iter().find(|(path, _)| *path == source).filter(|_| writable) {
             cx.note(at, format_args!("{source:?} is writable: {what}"), "a narrower path, or ro");
         } else if writable && (source.starts_with("/proc/") || source.starts_with("/sys/") && source != "/sys/fs/cgroup") {

@@ -107,7 +107,8 @@ fn net_devices(cx: &mut Checker) {
         let inside = if device.name.is_empty() { host } else { &device.name };
         // With `%d` the kernel finds a free number.
         if taken.contains(&inside.as_str()) && !inside.contains("%d") {
-            cx.fault(format_args!("{at}/name"), format_args!("{inside:?} is taken by another entry"), "each name once").hint("\"eth%d\" lets the kernel choose the number");
+            cx.fault(format_args!("{at}/name"), format_args!("{inside:?} is taken by another entry"), "each name once")
+                .hint("\"eth%d\" lets the kernel choose the number");
         }
         taken.push(inside);
     }
@@ -149,7 +150,11 @@ fn intel_rdt(cx: &mut Checker, rdt: &IntelRdt) {
     const AT: &str = "/linux/intelRdt";
     let clos = rdt.clos_id.as_str();
     if clos == "." || clos == ".." || (clos.len() > 1 && clos.contains('/')) {
-        cx.fault(format_args!("{AT}/closID"), format_args!("{clos:?} is no directory's name"), "a name without `/`, not `.` or `..`; or \"/\" for the default class");
+        cx.fault(
+            format_args!("{AT}/closID"),
+            format_args!("{clos:?} is no directory's name"),
+            "a name without `/`, not `.` or `..`; or \"/\" for the default class",
+        );
     }
     for (i, line) in rdt.schemata.iter().enumerate() {
         if line.contains('\n') {
@@ -177,9 +182,8 @@ fn intel_rdt(cx: &mut Checker, rdt: &IntelRdt) {
 /// config-linux.md § Memory policy; set_mempolicy(2).
 fn memory_policy(cx: &mut Checker, policy: &MemoryPolicy) {
     const AT: &str = "/linux/memoryPolicy";
-    const MODES: [&str; 7] = [
-        "MPOL_DEFAULT", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE", "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_LOCAL",
-    ];
+    const MODES: [&str; 7] =
+        ["MPOL_DEFAULT", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE", "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_LOCAL"];
     const FLAGS: [&str; 3] = ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
     // runc's words, "invalid memory policy …", in front.
     if !MODES.contains(&policy.mode.as_str()) {
@@ -198,10 +202,18 @@ fn memory_policy(cx: &mut Checker, policy: &MemoryPolicy) {
     };
     match (policy.mode.as_str(), nodes) {
         (_, Err(why)) => {
-            cx.fault(format_args!("{AT}/nodes"), format_args!("invalid memory policy nodes {:?}: {why}", policy.nodes), "a list of memory nodes, such as 0-3,7");
+            cx.fault(
+                format_args!("{AT}/nodes"),
+                format_args!("invalid memory policy nodes {:?}: {why}", policy.nodes),
+                "a list of memory nodes, such as 0-3,7",
+            );
         }
         ("MPOL_DEFAULT" | "MPOL_LOCAL", Ok(count @ 1..)) => {
-            cx.fault(format_args!("{AT}/nodes"), format_args!("invalid memory policy: {} mode requires 0 nodes but got {count}", policy.mode), "no nodes with this mode");
+            cx.fault(
+                format_args!("{AT}/nodes"),
+                format_args!("invalid memory policy: {} mode requires 0 nodes but got {count}", policy.mode),
+                "no nodes with this mode",
+            );
         }
         ("MPOL_BIND" | "MPOL_INTERLEAVE" | "MPOL_WEIGHTED_INTERLEAVE" | "MPOL_PREFERRED_MANY", Ok(0)) => {
             cx.fault(format_args!("{AT}/nodes"), format_args!("is empty with {}", policy.mode), "at least one memory node");

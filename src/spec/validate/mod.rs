@@ -181,8 +181,7 @@ impl<'a> Checker<'a> {
     /// A fault unless `value` is one of `known`.
     fn one_of(&mut self, at: impl Display, value: &str, known: &[&str]) {
         if !known.contains(&value) {
-            self.fault(at, format_args!("{value:?} is not known"), format_args!("one of {}", known.join(", ")))
-                .did_you_mean(suggest::closest(value, known));
+            self.fault(at, format_args!("{value:?} is not known"), format_args!("one of {}", known.join(", "))).did_you_mean(suggest::closest(value, known));
         }
     }
 

@@ -6,23 +6,49 @@ use std::fmt::Display;
 
 /// Every option that isn't the filesystem's own, in pairs that undo each other: (sets, clears). `""`: no opposite.
 const PAIRS: [(&str, &str); 26] = [
-    ("ro", "rw"), ("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec"), ("sync", "async"), ("noatime", "atime"),
-    ("nodiratime", "diratime"), ("relatime", "norelatime"), ("strictatime", "nostrictatime"), ("mand", "nomand"),
-    ("iversion", "noiversion"), ("lazytime", "nolazytime"), ("silent", "loud"), ("nosymfollow", "symfollow"), ("rro", "rrw"),
-    ("rnosuid", "rsuid"), ("rnodev", "rdev"), ("rnoexec", "rexec"), ("rnoatime", "ratime"), ("rnodiratime", "rdiratime"),
-    ("rrelatime", "rnorelatime"), ("rstrictatime", "rnostrictatime"), ("rnosymfollow", "rsymfollow"), ("dirsync", ""),
-    ("remount", ""), ("defaults", ""),
+    ("ro", "rw"),
+    ("nosuid", "suid"),
+    ("nodev", "dev"),
+    ("noexec", "exec"),
+    ("sync", "async"),
+    ("noatime", "atime"),
+    ("nodiratime", "diratime"),
+    ("relatime", "norelatime"),
+    ("strictatime", "nostrictatime"),
+    ("mand", "nomand"),
+    ("iversion", "noiversion"),
+    ("lazytime", "nolazytime"),
+    ("silent", "loud"),
+    ("nosymfollow", "symfollow"),
+    ("rro", "rrw"),
+    ("rnosuid", "rsuid"),
+    ("rnodev", "rdev"),
+    ("rnoexec", "rexec"),
+    ("rnoatime", "ratime"),
+    ("rnodiratime", "rdiratime"),
+    ("rrelatime", "rnorelatime"),
+    ("rstrictatime", "rnostrictatime"),
+    ("rnosymfollow", "rsymfollow"),
+    ("dirsync", ""),
+    ("remount", ""),
+    ("defaults", ""),
 ];
 /// Propagation (mount_namespaces(7)), and what says how the mount is made.
-const OTHERS: [&str; 13] = [
-    "private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable", "tmpcopyup", "bind", "rbind", "idmap",
-    "ridmap",
-];
+const OTHERS: [&str; 13] =
+    ["private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable", "tmpcopyup", "bind", "rbind", "idmap", "ridmap"];
 
 /// Files of procfs that lxcfs emulates, and which may therefore be mounted over; runc's list (`checkProcMount`).
 const OVER_PROC: [&str; 10] = [
-    "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg", "/proc/slabinfo",
-    "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
 ];
 
 pub fn check(cx: &mut Checker) {
@@ -84,7 +110,8 @@ fn destination(cx: &mut Checker, at: impl Display, mount: &Mount) {
     } else if path == "/proc" {
         // Whether a bind's source is a procfs only the machine can tell.
         if mount.kind != "proc" && !is_bind(mount) && cx.readable(base) {
-            cx.fault(at, format_args!("{:?} over /proc", mount.kind), "nothing but a proc filesystem over /proc").hint("a false /proc would switch the LSM off (CVE-2019-16884)");
+            cx.fault(at, format_args!("{:?} over /proc", mount.kind), "nothing but a proc filesystem over /proc")
+                .hint("a false /proc would switch the LSM off (CVE-2019-16884)");
         }
     } else if path.starts_with("/proc/") && !OVER_PROC.contains(&path.as_str()) {
         cx.fault(at, format_args!("{path:?} is inside /proc"), format_args!("outside /proc, or one of {}", OVER_PROC.join(", ")))
@@ -121,8 +148,12 @@ fn options(cx: &mut Checker, at: impl Display, mount: &Mount) {
         }
         // The kernel ignores a filesystem's own options on a bind mount, and runc lets it: a warning says so.
         if bind {
-            cx.warn(at, format_args!("{option:?} is for a filesystem; a bind mount makes none and ignores it"), "options of mount(8) that are not the filesystem's")
-                .did_you_mean(near_option(option));
+            cx.warn(
+                at,
+                format_args!("{option:?} is for a filesystem; a bind mount makes none and ignores it"),
+                "options of mount(8) that are not the filesystem's",
+            )
+            .did_you_mean(near_option(option));
         } else if cx.notes
             && !option.contains('=')
             && let Some(near) = near_option(option)
@@ -175,7 +206,11 @@ fn covered(cx: &mut Checker) {
     for (i, path) in cleaned.iter().enumerate() {
         let hides = |(j, later): (usize, &String)| (path == later || path.strip_prefix(later.as_str()).is_some_and(|rest| rest.starts_with('/'))).then_some(j);
         if let Some(j) = cleaned.iter().enumerate().skip(i + 1).find_map(hides) {
-            cx.note(format_args!("/mounts/{i}/destination"), format_args!("{path:?} is covered by mount {j} on {:?}", cleaned[j]), "mounts in the order from outer to inner");
+            cx.note(
+                format_args!("/mounts/{i}/destination"),
+                format_args!("{path:?} is covered by mount {j} on {:?}", cleaned[j]),
+                "mounts in the order from outer to inner",
+            );
         }
     }
 }

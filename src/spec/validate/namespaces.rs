@@ -47,7 +47,12 @@ fn user_namespace(cx: &mut Checker) {
             Some(_) if joined => {}
             Some(_) if list.is_empty() => {
                 let hint = if any { "" } else { "for example [{\"containerID\": 0, \"hostID\": 100000, \"size\": 65536}]" };
-                cx.fault(at, format_args!("a new user namespace without {what} mappings"), format_args!("at least one mapping: with none, no {what} is valid inside")).hint(hint);
+                cx.fault(
+                    at,
+                    format_args!("a new user namespace without {what} mappings"),
+                    format_args!("at least one mapping: with none, no {what} is valid inside"),
+                )
+                .hint(hint);
             }
             Some(_) if ids::to_host(list, 0).is_none() => {
                 cx.fault(at, format_args!("{what} 0 is not mapped"), format_args!("a mapping that holds {what} 0: the container is set up as root inside"))
@@ -100,10 +105,8 @@ fn dotted(name: &str) -> String {
 
 /// Only what is the container's own may be set; else the host's would be (namespaces(7), ipc_namespaces(7)).
 fn sysctls(cx: &mut Checker) {
-    const IPC: [&str; 8] = [
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-    ];
+    const IPC: [&str; 8] =
+        ["kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"];
     for key in cx.spec.linux.sysctl.keys() {
         let at = format!("/linux/sysctl/{}", escape_pointer(key));
         let name = dotted(key);
@@ -123,8 +126,12 @@ fn sysctls(cx: &mut Checker) {
             cx.fault(at, "the host name has a property of its own", "the property /hostname").hint("move the value to \"hostname\"");
             continue;
         } else {
-            cx.fault(at, format_args!("{key:?} belongs to no namespace: it would be set for the whole machine"), "kernel.msg*, kernel.sem, kernel.shm*, kernel.domainname, fs.mqueue.*, net.* or user.*")
-                .hint("set it on the host");
+            cx.fault(
+                at,
+                format_args!("{key:?} belongs to no namespace: it would be set for the whole machine"),
+                "kernel.msg*, kernel.sem, kernel.shm*, kernel.domainname, fs.mqueue.*, net.* or user.*",
+            )
+            .hint("set it on the host");
             continue;
         };
         if cx.lacks(needs) {

@@ -158,7 +158,8 @@ fn others(cx: &mut Checker, resources: &Resources) {
     for (i, limit) in resources.hugepage_limits.iter().enumerate() {
         let at = format_args!("{AT}/hugepageLimits/{i}/pageSize");
         if !is_page_size(&limit.page_size) {
-            cx.fault(at, format_args!("{:?}", limit.page_size), "a size as the kernel writes it: 64KB, 2MB, 1GB").did_you_mean(page_size_meant(&limit.page_size).as_deref());
+            cx.fault(at, format_args!("{:?}", limit.page_size), "a size as the kernel writes it: 64KB, 2MB, 1GB")
+                .did_you_mean(page_size_meant(&limit.page_size).as_deref());
         } else if let Some(first) = resources.hugepage_limits[..i].iter().position(|l| l.page_size == limit.page_size) {
             cx.note(at, format_args!("{} is limited already by entry {first}", limit.page_size), "each size once");
         }

@@ -7,23 +7,46 @@ use std::fmt::Display;
 const AT: &str = "/linux/seccomp";
 
 const ACTIONS: [&str; 9] = [
-    "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_TRAP", "SCMP_ACT_ERRNO", "SCMP_ACT_TRACE",
-    "SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY",
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_TRAP",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_TRACE",
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
 ];
 
 const ARCHES: [&str; 23] = [
-    "SCMP_ARCH_X86", "SCMP_ARCH_X86_64", "SCMP_ARCH_X32", "SCMP_ARCH_ARM", "SCMP_ARCH_AARCH64", "SCMP_ARCH_MIPS", "SCMP_ARCH_MIPS64",
-    "SCMP_ARCH_MIPS64N32", "SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64", "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PPC", "SCMP_ARCH_PPC64",
-    "SCMP_ARCH_PPC64LE", "SCMP_ARCH_S390", "SCMP_ARCH_S390X", "SCMP_ARCH_PARISC", "SCMP_ARCH_PARISC64", "SCMP_ARCH_RISCV64",
-    "SCMP_ARCH_LOONGARCH64", "SCMP_ARCH_M68K", "SCMP_ARCH_SH", "SCMP_ARCH_SHEB",
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X86_64",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_ARM",
+    "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_MIPS",
+    "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_MIPSEL",
+    "SCMP_ARCH_MIPSEL64",
+    "SCMP_ARCH_MIPSEL64N32",
+    "SCMP_ARCH_PPC",
+    "SCMP_ARCH_PPC64",
+    "SCMP_ARCH_PPC64LE",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+    "SCMP_ARCH_PARISC",
+    "SCMP_ARCH_PARISC64",
+    "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_LOONGARCH64",
+    "SCMP_ARCH_M68K",
+    "SCMP_ARCH_SH",
+    "SCMP_ARCH_SHEB",
 ];
 
-const FLAGS: [&str; 4] = [
-    "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-];
+const FLAGS: [&str; 4] = ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"];
 
-const OPERATORS: [&str; 7] =
-    ["SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"];
+const OPERATORS: [&str; 7] = ["SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"];
 
 const NOTIFY: &str = "SCMP_ACT_NOTIFY";
 
@@ -36,7 +59,11 @@ pub fn check(cx: &mut Checker) {
     }
     cx.one_of(format_args!("{AT}/defaultAction"), &seccomp.default_action, &ACTIONS);
     if seccomp.default_action == NOTIFY {
-        cx.fault(format_args!("{AT}/defaultAction"), format_args!("{NOTIFY} would stop the runtime itself before the listener is handed over"), "another action");
+        cx.fault(
+            format_args!("{AT}/defaultAction"),
+            format_args!("{NOTIFY} would stop the runtime itself before the listener is handed over"),
+            "another action",
+        );
     }
     errno(cx, format_args!("{AT}/defaultErrnoRet"), &seccomp.default_action, seccomp.default_errno_ret);
     for (i, arch) in seccomp.architectures.iter().enumerate() {
@@ -59,7 +86,11 @@ fn rule(cx: &mut Checker, at: impl Display, rule: &Syscall) {
         if name.is_empty() {
             cx.fault(format_args!("{at}/names/{i}"), "is empty", "the name of a system call");
         } else if name == "write" && rule.action == NOTIFY {
-            cx.fault(format_args!("{at}/names/{i}"), format_args!("{NOTIFY} cannot be used for the write syscall: the listener could not be handed over"), format_args!("another action for write"));
+            cx.fault(
+                format_args!("{at}/names/{i}"),
+                format_args!("{NOTIFY} cannot be used for the write syscall: the listener could not be handed over"),
+                format_args!("another action for write"),
+            );
         }
     }
     cx.one_of(format_args!("{at}/action"), &rule.action, &ACTIONS);

@@ -85,22 +85,14 @@ const PROCESS: Shape = Object(&[
 ]);
 
 /// config.md § User.
-const USER: Shape =
-    Object(&[zero("uid", U32), zero("gid", U32), may("umask", U32), may("additionalGids", List(&U32)), may("username", Text)]);
+const USER: Shape = Object(&[zero("uid", U32), zero("gid", U32), may("umask", U32), may("additionalGids", List(&U32)), may("username", Text)]);
 
 /// config.md § Linux Process.
 const CAPABILITIES: Shape =
     Object(&[may("bounding", TEXTS), may("effective", TEXTS), may("inheritable", TEXTS), may("permitted", TEXTS), may("ambient", TEXTS)]);
 
-const SCHEDULER: Shape = Object(&[
-    must("policy", Text),
-    may("nice", I32),
-    may("priority", I32),
-    may("flags", TEXTS),
-    may("runtime", U64),
-    may("deadline", U64),
-    may("period", U64),
-]);
+const SCHEDULER: Shape =
+    Object(&[must("policy", Text), may("nice", I32), may("priority", I32), may("flags", TEXTS), may("runtime", U64), may("deadline", U64), may("period", U64)]);
 
 /// config-linux.md.
 const LINUX: Shape = Object(&[
@@ -124,15 +116,8 @@ const LINUX: Shape = Object(&[
 ]);
 
 /// config-linux.md § Devices. `major` and `minor` are required but for fifos: `kernel` sees to these.
-const DEVICE: Shape = Object(&[
-    must("path", Text),
-    must("type", Text),
-    may("major", I64),
-    may("minor", I64),
-    may("fileMode", U32),
-    may("uid", U32),
-    may("gid", U32),
-]);
+const DEVICE: Shape =
+    Object(&[must("path", Text), must("type", Text), may("major", I64), may("minor", I64), may("fileMode", U32), may("uid", U32), may("gid", U32)]);
 
 /// config-linux.md § IntelRdt; the last two went with 1.3.
 const INTEL_RDT: Shape = Object(&[

@@ -113,7 +113,9 @@ fn explain(text: &[u8], pointer: String, error: &serde_json::Error) -> Finding {
         "expected value" => ("a value: an object, a list, a string, a number, true, false or null", "strings stand in double quotes"),
         "invalid number" => ("a decimal number", "JSON has no octal (0755), no hex and no leading +"),
         "invalid escape" => ("one of the escapes \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX", "a backslash itself is written \\\\"),
-        s if s.starts_with("control character") => ("no raw control character inside a string", "write it as an escape such as \\n; is a closing quote missing?"),
+        s if s.starts_with("control character") => {
+            ("no raw control character inside a string", "write it as an escape such as \\n; is a closing quote missing?")
+        }
         "recursion limit exceeded" => ("less than 128 levels of nesting", ""),
         s if s.starts_with("expected ") => (&s["expected ".len()..], "is a comma or a bracket missing just before?"),
         _ => ("JSON (RFC 8259)", ""),

@@ -34,7 +34,9 @@ impl Child<'_> {
                 let _ = process::sched_setaffinity(&[0xff; 1024 / 8]);
                 Ok(())
             }
-            Action::Affinity { mask } => Ok(process::sched_setaffinity(mask).map_err(why(b"sched_setaffinity (are these CPUs online and in the cgroup's cpuset?)"))?),
+            Action::Affinity { mask } => {
+                Ok(process::sched_setaffinity(mask).map_err(why(b"sched_setaffinity (are these CPUs online and in the cgroup's cpuset?)"))?)
+            }
             Action::MemoryPolicy { mode, nodes } => Ok(process::set_mempolicy(*mode, nodes)?),
             Action::Personality { persona } => Ok(process::personality(*persona)?),
             Action::Rlimit { resource, soft, hard } => Ok(process::set_rlimit(0, *resource, *soft, *hard)?),

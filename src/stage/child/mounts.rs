@@ -85,9 +85,7 @@ impl Child<'_> {
                 wire::send(self.lines.wire, Message { tag: Tag::Tree, a: self.step as u32, b: 0 }, b"")?;
                 Ok(wire::expect_tree(self.lines.wire)?)
             }
-            Source::Bind { path, recursive } => {
-                mount::clone_tree(fs::CWD, path, *recursive).map_err(|e| Fault::new(e, &[b"source ", path.to_bytes()]))
-            }
+            Source::Bind { path, recursive } => mount::clone_tree(fs::CWD, path, *recursive).map_err(|e| Fault::new(e, &[b"source ", path.to_bytes()])),
             Source::Filesystem { fs, parameters, .. } => {
                 let mode = if m.inherit_mode { self.mode_of(&m.target, m.strict) } else { None };
                 let attributes = if m.tmpcopyup { 0 } else { m.set };

@@ -56,7 +56,8 @@ impl Child<'_> {
         let mut files = [const { None }; MOST_HIERARCHIES];
         let count = wire::expect_cgroup(self.lines.wire, &mut files)?;
         for file in files.iter().take(count).flatten() {
-            fs::write(file.as_fd(), b"0").map_err(|e| Fault::new(e, &[b"writing 0 to the tasks file of a v1 hierarchy (a cpuset without CPUs or memory nodes?)"]))?;
+            fs::write(file.as_fd(), b"0")
+                .map_err(|e| Fault::new(e, &[b"writing 0 to the tasks file of a v1 hierarchy (a cpuset without CPUs or memory nodes?)"]))?;
         }
         Ok(())
     }
