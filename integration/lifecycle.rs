@@ -512,7 +512,9 @@ fn exec_in_a_container_that_stops_ends() {
     let b = Bundle::new("execstop");
     b.sleeps().up();
     let mut running = b.spawn(&["exec", &b.id, "sleep", "1000"], |_| {});
-    eventually("two", || (b.verb(&["ps", "--format=json"]).json().as_array().unwrap().len() == 2).then_some(()));
+    // The joiner is in the cgroup before it is in the container; it must have become the program.
+    let sleeps = |pid: &serde_json::Value| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "sleep");
+    eventually("two", || (b.verb(&["ps", "--format=json"]).json().as_array().unwrap().iter().filter(|pid| sleeps(pid)).count() == 2).then_some(()));
     b.kill("KILL").ok();
     running.wait(LIMIT).code(137);
 }
