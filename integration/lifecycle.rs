@@ -745,7 +745,8 @@ fn events_tell_of_an_oom() {
     b.set("/linux/resources/memory", json!({"limit": 24 << 20, "swap": 24 << 20})).sleeps().up();
     let mut events = b.spawn(&["events", "--interval", "20s", &b.id], |_| {});
     std::thread::sleep(Duration::from_millis(300));
-    b.exec_sh("x=$(yes | head -c 60000000); echo ${#x}").code(137);
+    // It, not the first process, is what the kernel shall take.
+    b.exec_sh("echo 1000 >/proc/self/oom_score_adj; x=$(yes | head -c 60000000); echo ${#x}").code(137);
     let out = b.path("out.3");
     std::thread::sleep(Duration::from_millis(300));
     b.kill("KILL").ok();
