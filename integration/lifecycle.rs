@@ -410,7 +410,9 @@ fn exec_s_failure_is_255_without_a_pid_file() {
         ("/tmp", "is a directory"),
     ] {
         for flags in [&["--pid-file", "p"][..], &["--detach", "--pid-file", "p"]] {
-            b.exec_with(flags, &[program]).fails(255, &["exec failed: ", words]);
+            let said = b.exec_with(flags, &[program]);
+            said.fails(255, &["exec failed: unable to start container process: ", words]);
+            assert_eq!(said.err.matches("exec failed").count(), 1, "{}", said.err);
             assert!(!b.path("p").exists(), "{program} {flags:?}");
         }
     }

@@ -13,9 +13,6 @@ use crate::stage::{self, Around, Requests, Started};
 use crate::{Error, Kind, Result, log, plan, seccomp};
 use std::os::fd::{AsFd, OwnedFd};
 
-/// runc's words, which callers match on.
-const EXEC_FAILED: &str = "exec failed: unable to start container process";
-
 impl Context {
     /// The exit status of the process; 0 when detached.
     pub fn exec(&self, request: &ExecRequest) -> Result<u8> {
@@ -141,7 +138,7 @@ impl Executing<'_> {
             spawned = spawned.admit(&self_join)?;
         }
         let mapped = spawned.map()?;
-        mapped.finish(self).map_err(|e| e.within(EXEC_FAILED))
+        mapped.finish(self).map_err(|e| e.within("unable to start container process"))
     }
 
     fn options(&self, record: &Record) -> plan::Options {

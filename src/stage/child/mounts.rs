@@ -67,7 +67,7 @@ impl Child<'_> {
             Source::Filesystem { .. } if !m.tmpcopyup => set_attributes_of(tree.as_fd(), 0, 0, false, m.rec_set, m.rec_clear)?,
             _ => set_attributes(tree.as_fd(), m)?,
         }
-        mount::attach(tree.as_fd(), target.as_fd()).map_err(why(b"attaching it to its destination"))?;
+        mount::attach(tree.as_fd(), target.as_fd()).map_err(|e| why_not_attached(e, want, target.as_fd()))?;
         if let Some(label) = &m.file_label {
             label_root(tree.as_fd(), label)?;
         }
@@ -205,6 +205,14 @@ impl Child<'_> {
             return Err(Fault::new(Errno(libc::EINVAL), &[b"the container's /dev/null is not the null device"]));
         }
         Ok(fd)
+    }
+}
+
+/// move_mount(2) says EINVAL for a directory on a file, and the other way round, where mount(2) said ENOTDIR.
+fn why_not_attached(e: Errno, want: Want, target: BorrowedFd) -> Fault {
+    match want_for(target) {
+        Ok(is) if is != want => Fault::new(Errno(libc::ENOTDIR), &[b"of its source and its destination, one is a directory, the other a file"]),
+        _ => Fault::new(e, &[b"attaching it to its destination"]),
     }
 }
 
