@@ -6,10 +6,13 @@
 # is left here, whatever crashes when. The runtime is at /usr/local/bin/ under its own name. DIR/ready has the pid of its pid 1 once it is up.
 set -eu
 
-hierarchies() { find /sys/fs/cgroup -mindepth 1 -maxdepth 1 -type d; }
+hierarchies() { # each: mount point, type, options
+    awk '$5 ~ "^/sys/fs/cgroup/[^/]*$" && / - cgroup2? / { path = $5; sub(".* - ", ""); print path, $1, $3 }' /proc/self/mountinfo
+}
+tops() { hierarchies | cut -d ' ' -f 1; }
 
 outside() {
-    for top in $(hierarchies); do
+    for top in $(tops); do
         ours=$top/$name
         mkdir "$ours"
         # v1's cpuset starts empty, and an empty one takes no process
@@ -18,8 +21,8 @@ outside() {
         done
     done
     sh -c 'for top; do echo 0 >"$top/'"$name"'/cgroup.procs"; done
-        exec unshare --mount --pid --net --ipc --cgroup --fork --kill-child "$0" inside' "$0" $(hierarchies) 3>&1 || true
-    for top in $(hierarchies); do
+        exec unshare --mount --pid --net --ipc --cgroup --fork --kill-child "$0" inside' "$0" $(tops) 3>&1 || true
+    for top in $(tops); do
         # the kernel takes a moment to forget the processes that it killed
         for _ in 1 2 3 4 5 6 7 8 9 10; do
             find "$top/$name" -depth -type d -exec rmdir {} + 2>/dev/null && break
@@ -38,7 +41,7 @@ own_copy() { # DIRECTORY...
 }
 
 own_cgroups() {
-    list=$(awk '$0 ~ / - cgroup2? / { n = split($0, side, " - "); split(side[1], a, " "); split(side[2], b, " "); print a[5], b[1], b[3] }' /proc/self/mountinfo)
+    list=$(hierarchies)
     umount -R /sys
     mount -t sysfs sysfs /sys # of our network namespace
     mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup

@@ -40,7 +40,7 @@ pub fn has(program: &str) -> bool {
 pub struct Machine {
     pub dir: PathBuf,
     /// Its pid 1, which holds the namespaces.
-    pid: u32,
+    pub pid: u32,
     shell: Child,
     _until: ChildStdin,
     calls: AtomicU32,
