@@ -60,6 +60,8 @@ own_cgroups() {
 inside() {
     read -r outer _ </proc/self/stat # the old /proc knows us by our pid outside
     mount --make-rprivate /
+    # what other tests have mounted in there is not ours to see
+    awk '$5 ~ "^/tmp/" { print $5 }' /proc/self/mountinfo | sort -r | xargs -r umount -l 2>/dev/null || true
     mount -t tmpfs -o mode=755 tmpfs "$dir/copy"
     own_copy /etc /var /root /usr/local
     # overlays of the engines' own don't stand on ours

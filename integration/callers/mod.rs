@@ -6,6 +6,8 @@
 
 #![allow(dead_code)]
 
+pub mod containerd;
+pub mod cri;
 pub mod docker;
 pub mod images;
 
