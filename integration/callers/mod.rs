@@ -10,6 +10,7 @@ pub mod containerd;
 pub mod cri;
 pub mod docker;
 pub mod images;
+pub mod podman;
 
 use crate::support::{Outcome, runtime, status_code, wait};
 use std::fs::{self, File};
