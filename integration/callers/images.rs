@@ -53,3 +53,19 @@ fn run(command: &mut Command) {
     let done = command.output().unwrap();
     assert!(done.status.success(), "{command:?}: {done:?}");
 }
+
+/// A small Debian as a tar of its root file system, made once by debootstrap and kept in the user's cache.
+pub fn debian() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"), PathBuf::from).join("dhow-test");
+    let tar = cache.join("debian.tar");
+    if !tar.exists() {
+        fs::create_dir_all(&cache).unwrap();
+        let root = cache.join(format!("debian.{}", std::process::id()));
+        run(Command::new("debootstrap").args(["--variant=minbase", "bookworm"]).arg(&root));
+        let partial = tar.with_extension("partial");
+        run(Command::new("tar").arg("-C").arg(&root).args(["--exclude=./var/cache/apt/archives/*", "-cf"]).arg(&partial).arg("."));
+        fs::rename(partial, &tar).unwrap();
+        fs::remove_dir_all(root).unwrap();
+    }
+    tar
+}
