@@ -46,10 +46,7 @@ impl Context {
         }
         let mut foreground = Foreground::new()?;
         let made = prepared.make(self, request, Verb::Run, Some(&mut foreground));
-        let (started, notify) = match made {
-            Ok(made) => made,
-            Err(e) => return Err(e),
-        };
+        let (started, notify) = made?;
         let exit = foreground.wait(Watch { pidfd: started.pidfd.as_fd(), notify });
         drop(foreground);
         if !request.keep

@@ -256,11 +256,8 @@ impl Entry {
 /// Kill the first process and wait until it is gone: by its pidfd, without polling.
 fn kill_init(entry: &Entry) -> Result<()> {
     let cgroup = entry.record.cgroup();
-    let pidfd = match entry.pidfd() {
-        Ok(pidfd) => Some(pidfd),
-        // A maker that was killed left no pid; what it started died with it, or is in the cgroup.
-        Err(_) => None,
-    };
+    // A maker that was killed left no pid; what it started died with it, or is in the cgroup.
+    let pidfd = entry.pidfd().ok();
     if let Some(pidfd) = &pidfd {
         let _ = process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
     }

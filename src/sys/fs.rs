@@ -104,12 +104,14 @@ pub fn lstatat(dir: BorrowedFd, path: &CStr) -> Result<libc::stat> {
     }
 }
 
-pub fn fstatfs(fd: BorrowedFd) -> Result<libc::statfs> {
-    let mut buf = MaybeUninit::uninit();
+/// What file system `fd` is on: fstatfs(2)'s `f_type`.
+#[allow(clippy::unnecessary_cast)] // musl's is unsigned
+pub fn magic(fd: BorrowedFd) -> Result<i64> {
+    let mut buf = MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: fstatfs fills the whole struct when it succeeds.
     unsafe {
         check(libc::fstatfs(fd.as_raw_fd(), buf.as_mut_ptr()))?;
-        Ok(buf.assume_init())
+        Ok(buf.assume_init().f_type as i64)
     }
 }
 

@@ -76,7 +76,7 @@ impl Child<'_> {
 
     /// Set HOME in the slot of `envp`, if it is wanted and can be found; else it stays `/`.
     pub(super) fn fill_home(&self, uid: Option<u32>, envp: &Strings) {
-        let mut home = Buf::new();
+        let mut home = Buf::default();
         if let Some(uid) = uid
             && self.find_home(uid, &mut home).is_ok()
             && !home.as_bytes().is_empty()

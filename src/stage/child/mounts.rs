@@ -51,7 +51,7 @@ impl Child<'_> {
             _ => {}
         }
         let tree = self.detached(m)?;
-        if m.only_proc && fs::fstatfs(tree.as_fd())?.f_type as i64 != PROC_SUPER_MAGIC {
+        if m.only_proc && fs::magic(tree.as_fd())? != PROC_SUPER_MAGIC {
             return Err(Fault::new(Errno(libc::EINVAL), &[b"it cannot be mounted because it is inside /proc, and its source is not on a procfs"]));
         }
         let want = want_for(tree.as_fd())?;
@@ -232,7 +232,7 @@ impl Octal {
 
 fn label_root(mounted: BorrowedFd, label: &CStr) -> Done {
     let dir = fs::openat(mounted, c".", libc::O_RDONLY, 0)?;
-    Ok(fs::set_xattr(dir.as_fd(), c"security.selinux", label.to_bytes()).map_err(why(b"setting its SELinux label"))?)
+    fs::set_xattr(dir.as_fd(), c"security.selinux", label.to_bytes()).map_err(why(b"setting its SELinux label"))
 }
 
 fn new_filesystem(kind: &CStr, parameters: &[(CString, Option<CString>)], mode: Option<Octal>, attributes: u64) -> Result<OwnedFd, Fault> {
