@@ -99,6 +99,19 @@ fn a_created_container_dies_of_kill() {
 }
 
 #[test]
+fn start_tells_of_a_death_before_the_program() {
+    needs_root!();
+    let b = Bundle::new("killedstart");
+    // Without a pid namespace the hook can kill the process that is to become the program.
+    b.sleeps().without_namespace("pid").hook("startContainer", json!({"path": "/bin/sh", "args": ["sh", "-c", "kill -KILL $PPID"]}));
+    b.create().ok();
+    b.start().fails(1, &["unable to start container process", "killed on its way to the program"]);
+    assert_eq!(b.status(), "stopped");
+    b.delete().ok();
+    b.assert_gone();
+}
+
+#[test]
 fn verbs_on_a_running_container() {
     needs_root!();
     let b = Bundle::new("running");

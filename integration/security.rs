@@ -89,7 +89,7 @@ fn cve_2016_9962_the_joining_process_shows_nothing_of_the_host() {
     let seen = fs::read_to_string(b.rootfs("tmp/seen")).unwrap();
     let host: Vec<&str> = seen
         .lines()
-        .filter(|l| l.contains("state.json") || l.contains("start.fifo") || l.contains("cgroup") || l.starts_with(b.state_root.to_str().unwrap()))
+        .filter(|l| l.contains("state.json") || l.contains("exec.fifo") || l.contains("cgroup") || l.starts_with(b.state_root.to_str().unwrap()))
         .collect();
     assert!(host.is_empty(), "{host:?}");
 }

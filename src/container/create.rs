@@ -4,17 +4,15 @@ use super::console::{self, Console, Pidfd};
 use super::foreground::{Foreground, Watch};
 use super::notify::NotifySocket;
 use super::record::{self, CONFIG, Record};
-use super::store::{RESULT_FIFO, Reservation, START_FIFO};
+use super::store::Reservation;
 use super::{Context, CreateRequest, time};
 use crate::cgroup::{self, Cgroup, SelfJoin};
 use crate::host::{Host, cgroup::Layout};
 use crate::plan::{self, Plan};
 use crate::spec::{self, Spec, validate};
 use crate::stage::{self, Around, Created, Requests, Started, host_hooks};
-use crate::sys::fs::{self, CWD};
 use crate::sys::process;
 use crate::{Error, Kind, Result, log, seccomp};
-use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -124,9 +122,9 @@ impl Prepared {
                 hook_state: &|status| record.hook_state_around_pid(status),
             },
         )?;
-        let fifos = if verb == Verb::Create { Some(Fifos::make(&reservation.dir)?) } else { None };
+        let barrier = if verb == Verb::Create { Some(stage::barrier::make(&reservation.dir)?) } else { None };
         let mut making = Making { prepared: &self, request, record, cgroup, reservation: &mut reservation, foreground, listener_path: self.listener_path() };
-        let made = making.spawn(&plan, &frozen, fifos.as_ref());
+        let made = making.spawn(&plan, &frozen, barrier.as_ref());
         let created = match made {
             Ok(created) => created,
             Err(e) => {
@@ -207,7 +205,7 @@ struct Making<'a> {
 
 impl Making<'_> {
     /// Clone the child, and do our part while it does its.
-    fn spawn<'p>(&mut self, plan: &'p Plan, frozen: &stage::Frozen, fifos: Option<&Fifos>) -> Result<Created<'p>> {
+    fn spawn<'p>(&mut self, plan: &'p Plan, frozen: &stage::Frozen, barrier: Option<&OwnedFd>) -> Result<Created<'p>> {
         let dir = self.reservation.dir.clone();
         // Before anything else is made it is written down, so that `delete --force` finds it whatever happens.
         self.record.save(&dir)?;
@@ -215,7 +213,7 @@ impl Making<'_> {
         let unified = self.cgroup.version() == cgroup::Version::V2;
         let into = if unified { self.make_cgroup()?.1 } else { self.early_directory()? };
         let around = Around {
-            fifos: fifos.map(|f| (f.start.as_fd(), f.result.as_fd())),
+            barrier: barrier.map(|fifo| fifo.as_fd()),
             init: None,
             cgroup: into.as_ref().map(|d| d.as_fd()),
             not_for_child: self.reservation.lock_fd(),
@@ -312,28 +310,6 @@ fn rootfs(spec: &Spec, bundle: &Path) -> Result<PathBuf> {
     full.canonicalize().map_err(|e| {
         Error::io(&e, "invalid rootfs:", full.display().to_string()).hint("/root/path names the container's root directory, absolute or relative to the bundle")
     })
-}
-
-/// By which `start` wakes a created container, and hears how it went.
-struct Fifos {
-    start: OwnedFd,
-    result: OwnedFd,
-}
-
-impl Fifos {
-    fn make(dir: &Path) -> Result<Fifos> {
-        let dir_name = CString::new(dir.as_os_str().as_encoded_bytes()).map_err(|e| Error::other("making fifos in", dir.display().to_string(), e))?;
-        let at = fs::openat(CWD, &dir_name, libc::O_PATH | libc::O_DIRECTORY, 0).map_err(|e| e.error("open", "opening", dir.display().to_string()))?;
-        let make = |name: &'static str| -> Result<OwnedFd> {
-            let failed = |call: &'static str| move |e: crate::sys::Errno| e.error(call, "making the fifo", name);
-            let c_name = CString::new(name).map_err(|e| Error::other("making the fifo", name, e))?;
-            let c_name: &CStr = &c_name;
-            fs::mkfifoat(at.as_fd(), c_name, 0o600).map_err(failed("mkfifoat"))?;
-            // Read-write: neither end waits for the other, and both outlive this process in the child.
-            fs::openat(at.as_fd(), c_name, libc::O_RDWR, 0).map_err(failed("openat"))
-        };
-        Ok(Fifos { start: make(START_FIFO)?, result: make(RESULT_FIFO)? })
-    }
 }
 
 /// The pid in decimal without a newline, renamed into place (docs/callers.md).

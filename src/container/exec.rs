@@ -135,7 +135,7 @@ impl Executing<'_> {
             },
         )?;
         let init = self.entry.pidfd()?;
-        let around = Around { fifos: None, init: Some(init.as_fd()), cgroup: into.as_ref().map(|d| d.as_fd()), not_for_child: None };
+        let around = Around { barrier: None, init: Some(init.as_fd()), cgroup: into.as_ref().map(|d| d.as_fd()), not_for_child: None };
         let mut spawned = stage::spawn(&plan, &frozen, &around)?;
         if by_files {
             spawned = spawned.admit(&self_join)?;

@@ -7,16 +7,11 @@ use crate::cgroup::Cgroup;
 use crate::spec::Spec;
 use crate::sys::fs::{self, CWD, Lock};
 use crate::sys::process;
-use crate::{Error, Kind, Result, log};
+use crate::{Error, Kind, Result, log, stage};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-
-/// Present from create to start; runc's name, which monitors look for.
-pub const START_FIFO: &str = "exec.fifo";
-/// How a start ended: the child's message, or the end of the file when the exec succeeded.
-pub const RESULT_FIFO: &str = "result.fifo";
 
 /// An id as runc accepts it: letters, digits, `_ + - .`; no path.
 pub fn check_id(id: &str) -> Result<()> {
@@ -179,7 +174,7 @@ impl Entry {
         if !self.is_alive() {
             return Ok(Status::Stopped);
         }
-        if self.dir.join(START_FIFO).exists() {
+        if self.dir.join(stage::barrier::NAME).exists() {
             return Ok(Status::Created);
         }
         if record.cgroup().is_frozen()? { Ok(Status::Paused) } else { Ok(Status::Running) }

@@ -1,17 +1,15 @@
 //! The verbs on a container that exists: start, kill, delete, state, list, ps, pause, resume, update, events.
 
 use super::record::Record;
-use super::store::{self, Entry, RESULT_FIFO, START_FIFO};
+use super::store::{self, Entry};
 use super::{Context, StateReport, Status};
 use crate::host::cgroup::Layout;
 use crate::spec::{Hook, Resources};
+use crate::stage::barrier::{self, Outcome};
 use crate::stage::{self, host_hooks};
-use crate::sys::fs::{self, CWD};
 use crate::sys::{process, signal};
 use crate::{Error, Kind, Result, cgroup, log};
-use std::ffi::CString;
 use std::os::fd::AsFd;
-use std::path::Path;
 
 fn wrong_state(entry: &Entry, doing: &str, why: impl Into<String>) -> Error {
     Error::new(Kind::WrongState, doing, entry.record.id.clone(), why)
@@ -211,34 +209,15 @@ impl Context {
     }
 }
 
-/// Write the byte that the child waits for, and learn how its exec went.
+/// Wake the child, and learn how its exec went.
 fn wake(entry: &Entry) -> Result<()> {
-    let open = |name: &str, flags: i32| {
-        let path = entry.dir.join(name);
-        let text = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|e| Error::other("opening", name, e))?;
-        fs::openat(CWD, &text, flags | libc::O_NONBLOCK, 0).map_err(|e| e.error("open", "opening", path.display().to_string()))
-    };
-    let result = open(RESULT_FIFO, libc::O_RDONLY)?;
-    let start = open(START_FIFO, libc::O_WRONLY).map_err(|e| match e.errno() {
-        // Nobody has it open: the child is gone.
-        Some(libc::ENXIO) => wrong_state(entry, "cannot start a container that has stopped:", ""),
-        _ => e,
-    })?;
-    fs::write(start.as_fd(), b"1").map_err(|e| e.error("write", "starting", entry.record.id.clone()))?;
-    remove_fifos(&entry.dir);
-    signal::poll(&[result.as_fd()], -1).map_err(|e| e.error("poll", "waiting for the start of", entry.record.id.clone()))?;
-    match stage::wire::hear_fifo(result.as_fd()) {
-        Ok(None) => Ok(()),
-        Ok(Some(heard)) => Err(entry.explain_failure(heard).within(super::create::START_FAILED)),
-        Err(e) => Err(e.error("read", "waiting for the start of", entry.record.id.clone())),
-    }
-}
-
-fn remove_fifos(dir: &Path) {
-    for name in [START_FIFO, RESULT_FIFO] {
-        if let Err(e) = std::fs::remove_file(dir.join(name)) {
-            log::warn(&format!("removing {name}: {e}"));
-        }
+    match barrier::lift(&entry.dir)? {
+        Outcome::Runs => Ok(()),
+        Outcome::Failed(heard) => Err(entry.explain_failure(heard).within(super::create::START_FAILED)),
+        Outcome::DiedWaiting => Err(wrong_state(entry, "cannot start a container that has stopped:", "")),
+        Outcome::DiedWaking => Err(Error::other("container init", "", "it was killed on its way to the program")
+            .hint("by the OOM killer (memory limit too low?), or by somebody else")
+            .within(super::create::START_FAILED)),
     }
 }
 

@@ -18,8 +18,8 @@ use std::rc::Rc;
 /// What a spawn needs beside the plan.
 #[derive(Default)]
 pub struct Around<'a> {
-    /// create: the fifos (start, result) by which somebody else starts it later.
-    pub fifos: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
+    /// create: the fifo at which it waits until somebody else starts it.
+    pub barrier: Option<BorrowedFd<'a>>,
     /// exec: the pidfd of the container's init.
     pub init: Option<BorrowedFd<'a>>,
     /// cgroup v2, also a hybrid machine's: the directory that the child is cloned into.
@@ -87,7 +87,7 @@ pub fn spawn<'p>(plan: &'p Plan, frozen: &Frozen, around: &Around) -> Result<Spa
         if let Some(fd) = around.not_for_child {
             fs::close_copy(fd);
         }
-        let lines = Lines { wire: childs_wire.as_fd(), init: around.init, progress: &progress, fifos: around.fifos };
+        let lines = Lines { wire: childs_wire.as_fd(), init: around.init, progress: &progress, barrier: around.barrier };
         Child::new(frozen, lines).apply();
     };
     let live = Live { plan, pid: child.pid, pidfd: Rc::new(child.pidfd), wire, progress, armed: true };

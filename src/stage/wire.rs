@@ -18,6 +18,8 @@
 //! | child  | Created   | –                              | all but the exec is done                          |
 //! | child  | Failed    | `a` step, `b` errno, text      | the child has ended                               |
 //!
+//! Two more go by the fifo alone (`barrier.rs`): Woken, and Exec before the exec.
+//!
 //! The end of the stream without Failed means that the exec succeeded (CLOEXEC), or that the child was killed: the
 //! pidfd tells which. Nobody sleeps or polls.
 
@@ -41,9 +43,11 @@ pub enum Tag {
     IdMaps,
     Tree,
     Cgroup,
+    Woken,
+    Exec,
 }
 
-const TAGS: [Tag; 14] = [
+const TAGS: [Tag; 16] = [
     Tag::Mapped,
     Tag::Continue,
     Tag::Start,
@@ -58,6 +62,8 @@ const TAGS: [Tag; 14] = [
     Tag::IdMaps,
     Tag::Tree,
     Tag::Cgroup,
+    Tag::Woken,
+    Tag::Exec,
 ];
 
 /// The fixed part of every message.
@@ -150,14 +156,8 @@ pub fn hear(fd: BorrowedFd) -> sys::Result<Option<Heard>> {
     Ok(decode_heard(&buf[..n], fds[0].take()))
 }
 
-/// The same from the `result` fifo, where messages come without boundaries but never more than one.
-pub fn hear_fifo(fd: BorrowedFd) -> sys::Result<Option<Heard>> {
-    let mut buf = [0u8; HEADER + TEXT];
-    let n = fs::read(fd, &mut buf)?;
-    Ok(decode_heard(&buf[..n], None))
-}
-
-fn decode_heard(bytes: &[u8], fd: Option<OwnedFd>) -> Option<Heard> {
+/// The message at the beginning of `bytes`; all that follows the header is its text.
+pub fn decode_heard(bytes: &[u8], fd: Option<OwnedFd>) -> Option<Heard> {
     let message = Message::decode(bytes)?;
     Some(Heard { message, text: String::from_utf8_lossy(&bytes[HEADER..]).into_owned(), fd })
 }

@@ -192,6 +192,18 @@ pub fn write(fd: BorrowedFd, buf: &[u8]) -> Result<usize> {
     retry(|| check(unsafe { libc::write(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len()) })).map(|n| n as usize)
 }
 
+/// How many bytes a pipe or fifo holds (fcntl(2) F_GETPIPE_SZ).
+pub fn pipe_size(fd: BorrowedFd) -> Result<usize> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETPIPE_SZ) }).map(|n| n as usize)
+}
+
+/// Have it hold `size` bytes, which the kernel rounds up; how many it is then.
+pub fn set_pipe_size(fd: BorrowedFd, size: i32) -> Result<usize> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, size) }).map(|n| n as usize)
+}
+
 /// dup2(2): `to` becomes a copy of `from`, without CLOEXEC.
 pub fn dup2(from: BorrowedFd, to: RawFd) -> Result<()> {
     // SAFETY: the callers name stdio descriptors, which nothing in the program owns.

@@ -3,6 +3,7 @@
 use super::{Child, Done, Fault};
 use crate::stage::freeze::Exec;
 use crate::stage::root::{self, Buf, Want};
+use crate::stage::wire::{self, Message, Tag};
 use crate::sys::process::Strings;
 use crate::sys::{Errno, fs, process, signal};
 use std::ffi::{CStr, CString};
@@ -71,6 +72,10 @@ impl Child<'_> {
         let program = self.program.take().ok_or(Errno(libc::ENOENT))?;
         let path = program.as_cstr()?;
         signal::default_sigpipe();
+        // Else `start` could not tell the program's beginning from our death: both close the fifo.
+        if let Some(fifo) = self.lines.barrier {
+            wire::send(fifo, Message::new(Tag::Exec), b"")?;
+        }
         Err(process::execve(path, &exec.argv, &exec.envp).into())
     }
 
