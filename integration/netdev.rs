@@ -64,6 +64,29 @@ fn a_name_that_is_taken_is_an_error_that_changes_nothing() {
     b.is_gone();
 }
 
+/// Whatever fails after the move: a hook, a mount, the program, the pid file.
+#[test]
+fn it_comes_back_when_the_container_can_t_be_finished() {
+    let fails: [(&str, fn(&mut serde_json::Value)); 3] = [
+        ("hook", |c| c["hooks"] = json!({"createContainer": [{"path": "/bin/false"}]})),
+        ("program", |c| c["process"]["args"] = json!(["/nonesuch"])),
+        ("poststart", |c| c["hooks"] = json!({"poststart": [{"path": "/bin/false"}]})),
+    ];
+    for (what, fault) in fails {
+        let Some(b) = container(&format!("netdev_back_{what}"), "sleep 1000", json!({"v0": {"name": "eth%d"}})) else { return };
+        b.edit(fault);
+        let setup = format!("{ADDRESSES}; ip link set v0 up; ip -6 addr add fd00::7/64 dev v0 nodad || true");
+        let got = on_a_host(&b, &setup, "ip addr show dev v0").fails();
+        has(&got.out, &["v0@p0", "mtu 1400", "02:00:00:00:00:07", "10.9.8.7/24", "10.1.1.1 peer 10.1.1.2/32", ",UP"]);
+        b.is_gone();
+    }
+    let Some(b) = container("netdev_back_down", "true", json!({"v0": {}, "p0": {}})) else { return };
+    b.edit(|c| c["hooks"] = json!({"createRuntime": [{"path": "/bin/false"}]}));
+    let got = on_a_host(&b, "ip link set p0 down", "ip addr show").fails();
+    has(&got.out, &["v0@p0", "p0@v0"]);
+    assert!(!got.out.contains(",UP"), "as they were: {}", got.out);
+}
+
 #[test]
 fn a_missing_device_is_an_error() {
     let Some(b) = container("netdev_missing", "true", json!({"nope0": {}})) else { return };

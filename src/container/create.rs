@@ -139,7 +139,7 @@ impl Prepared {
             Verb::Create => Ok(created.leave()),
             Verb::Run => created.start().map_err(|e| e.within(START_FAILED)),
         };
-        let started = match finished.and_then(|started| self.announce(request, &record, started, verb)) {
+        let mut started = match finished.and_then(|started| self.announce(request, &record, started, verb)) {
             Ok(started) => started,
             Err(e) => {
                 let _ = crate::sys::signal::kill(pid, libc::SIGKILL);
@@ -149,6 +149,7 @@ impl Prepared {
             }
         };
         reservation.commit();
+        started.commit();
         Ok((started, notify))
     }
 
