@@ -67,14 +67,13 @@ fn a_name_that_is_taken_is_an_error_that_changes_nothing() {
 /// Whatever fails after the move: a hook, a mount, the program, the pid file.
 #[test]
 fn it_comes_back_when_the_container_can_t_be_finished() {
-    let fails: [(&str, fn(&mut serde_json::Value)); 3] = [
-        ("hook", |c| c["hooks"] = json!({"createContainer": [{"path": "/bin/false"}]})),
-        ("program", |c| c["process"]["args"] = json!(["/nonesuch"])),
-        ("poststart", |c| c["hooks"] = json!({"poststart": [{"path": "/bin/false"}]})),
-    ];
-    for (what, fault) in fails {
+    for (what, part, fault) in [
+        ("hook", "hooks", json!({"createContainer": [{"path": "/bin/false"}]})),
+        ("program", "process", json!({"args": ["/nonesuch"], "cwd": "/"})),
+        ("poststart", "hooks", json!({"poststart": [{"path": "/bin/false"}]})),
+    ] {
         let Some(b) = container(&format!("netdev_back_{what}"), "sleep 1000", json!({"v0": {"name": "eth%d"}})) else { return };
-        b.edit(fault);
+        b.edit(|config| config[part] = fault);
         let setup = format!("{ADDRESSES}; ip link set v0 up; ip -6 addr add fd00::7/64 dev v0 nodad || true");
         let got = on_a_host(&b, &setup, "ip addr show dev v0").fails();
         has(&got.out, &["v0@p0", "mtu 1400", "02:00:00:00:00:07", "10.9.8.7/24", "10.1.1.1 peer 10.1.1.2/32", ",UP"]);

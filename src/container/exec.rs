@@ -14,7 +14,7 @@ use crate::{Error, Kind, Result, log, plan, seccomp};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// runc's words, which callers match on.
-const EXEC_FAILED: &str = "exec failed: unable to start container process";
+const EXEC_FAILED: &str = "unable to start container process";
 
 impl Context {
     /// The exit status of the process; 0 when detached.
