@@ -123,6 +123,19 @@ fn sixteen_with_one_root_and_one_bundle() {
     b.assert_gone();
 }
 
+/// Both are the parent's work: the cgroup that the child joins, and the bind that it asks for.
+#[test]
+fn a_bind_may_come_before_the_cgroups_in_a_user_namespace() {
+    needs_root!();
+    let b = Bundle::new("bindfirst");
+    b.userns(100_000).sh("cat /mnt/word").remove("/mounts");
+    let source = b.path("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("word"), "read").unwrap();
+    b.mount("proc", "proc", "/proc", &[]).bind(&source, "/mnt", &[]).mount("cgroup", "cgroup", "/sys/fs/cgroup", &["ro"]);
+    assert_eq!(b.run().ok(), "read");
+}
+
 #[test]
 fn a_run_is_quick() {
     needs_root!();
