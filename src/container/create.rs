@@ -44,16 +44,24 @@ impl Context {
         }
         let mut foreground = Foreground::new()?;
         let made = prepared.make(self, request, Verb::Run, Some(&mut foreground));
-        let (started, notify) = made?;
+        let Made { started, notify, record, spec } = made?;
         let exit = foreground.wait(Watch { pidfd: started.pidfd.as_fd(), notify });
         drop(foreground);
         if !request.keep
-            && let Err(e) = self.delete(&request.id, true)
+            && let Err(e) = self.remove_ended(&record, spec)
         {
             log::warn(&format!("removing the container: {e}"));
         }
         exit.map(|e| e.status())
     }
+}
+
+/// A container that stands.
+struct Made {
+    started: Started,
+    notify: Option<NotifySocket>,
+    record: Record,
+    spec: Spec,
 }
 
 /// Everything that is known before anything is made.
@@ -102,7 +110,7 @@ impl Prepared {
     }
 
     /// Make the container; with `run`, start it.
-    fn make(mut self, context: &Context, request: &CreateRequest, verb: Verb, foreground: Option<&mut Foreground>) -> Result<(Started, Option<NotifySocket>)> {
+    fn make(mut self, context: &Context, request: &CreateRequest, verb: Verb, foreground: Option<&mut Foreground>) -> Result<Made> {
         let layout = Layout::detect()?;
         let host = Host::probe(&layout)?;
         let cgroup = Cgroup::plan(&layout, &self.spec.linux.cgroups_path, &request.id, context.rootless_cgroups())?;
@@ -137,7 +145,7 @@ impl Prepared {
         let pid = created.pid();
         let finished = match verb {
             Verb::Create => Ok(created.leave()),
-            Verb::Run => created.start().map_err(|e| e.within(START_FAILED)),
+            Verb::Run => created.follow().map_err(|e| e.within(START_FAILED)),
         };
         let mut started = match finished.and_then(|started| self.announce(request, &record, started, verb)) {
             Ok(started) => started,
@@ -150,7 +158,7 @@ impl Prepared {
         };
         reservation.commit();
         started.commit();
-        Ok((started, notify))
+        Ok(Made { started, notify, record, spec: self.spec })
     }
 
     /// Tell the world of it: pid file, and for `run` the poststart hooks.
@@ -208,8 +216,7 @@ impl Making<'_> {
     /// Clone the child, and do our part while it does its.
     fn spawn<'p>(&mut self, plan: &'p Plan, frozen: &stage::Frozen, barrier: Option<&OwnedFd>) -> Result<Created<'p>> {
         let dir = self.reservation.dir.clone();
-        // Before anything else is made it is written down, so that `delete --force` finds it whatever happens.
-        self.record.save(&dir)?;
+        self.record.claim(&dir)?;
         // v2 clones into the cgroup, with its limits in force; v1's are made while the child makes its mounts.
         let unified = self.cgroup.version() == cgroup::Version::V2;
         let into = if unified { self.make_cgroup()?.1 } else { self.early_directory()? };
@@ -231,7 +238,7 @@ impl Making<'_> {
         self.record.init_process_start = record::process_stat(pid).map_or(0, |(_, start)| start);
         self.record.cgroup_paths = self.cgroup.paths();
         super::rdt::enter(&self.prepared.spec, &self.request.id, pid, &mut self.record, self.reservation)?;
-        self.record.save(&dir)?;
+        self.record.redeem(&dir)?;
         mapped.settle(self).map_err(|e| match e.kind {
             Kind::Hook => e,
             _ => e.within(START_FAILED),

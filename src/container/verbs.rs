@@ -4,7 +4,7 @@ use super::record::Record;
 use super::store::{self, Entry};
 use super::{Context, StateReport, Status};
 use crate::host::cgroup::Layout;
-use crate::spec::{Hook, Resources};
+use crate::spec::{Hook, Resources, Spec};
 use crate::stage::barrier::{self, Outcome};
 use crate::stage::{self, host_hooks};
 use crate::sys::{process, signal};
@@ -111,22 +111,38 @@ impl Context {
         }
     }
 
+    /// The container that `run` has seen the end of, unless somebody was faster, and perhaps made another of this id.
+    pub fn remove_ended(&self, record: &Record, spec: Spec) -> Result<()> {
+        let gone = |e: &Error| e.kind == Kind::NotFound;
+        let entry = match self.open(&record.id) {
+            Err(e) if gone(&e) => return Ok(()),
+            other => other?.with_spec(spec),
+        };
+        let same = (entry.record.init_process_pid, entry.record.init_process_start) == (record.init_process_pid, record.init_process_start);
+        match entry.lock() {
+            Ok(_lock) if same => self.remove(&entry),
+            Ok(_) => Ok(()),
+            Err(e) if gone(&e) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Everything that belongs to a stopped container, then the poststop hooks.
     fn remove(&self, entry: &Entry) -> Result<()> {
         let cgroup = entry.record.cgroup();
-        // Whoever is left in it belonged to the container (no pid namespace, or joined by exec).
-        if cgroup.is_frozen()? {
-            cgroup.thaw()?;
-        }
+        // Whoever is left in it belonged to the container; a pid namespace of its own takes all with it.
         if !owns_pid_namespace(entry) && cgroup.exists() {
+            if cgroup.is_frozen()? {
+                cgroup.thaw()?;
+            }
             cgroup.kill_all(libc::SIGKILL)?;
         }
         cgroup.destroy()?;
         super::rdt::leave(&entry.record);
         // Read before its file goes.
-        let poststop = entry.spec().map(|spec| spec.hooks.poststop).unwrap_or_default();
+        let poststop = entry.spec().map_or(&[][..], |spec| &spec.hooks.poststop);
         std::fs::remove_dir_all(&entry.dir).map_err(|e| Error::io(&e, "removing the container's state", entry.dir.display().to_string()))?;
-        run_poststop(&poststop, &entry.record);
+        run_poststop(poststop, &entry.record);
         Ok(())
     }
 
@@ -224,7 +240,7 @@ fn wake(entry: &Entry) -> Result<()> {
 impl Entry {
     /// The sentence for a step that failed after `create` had ended: the plan is made again to name it.
     fn explain_failure(&self, heard: stage::wire::Heard) -> Error {
-        let again = self.spec().and_then(|spec| super::plan_again(&self.record, &spec));
+        let again = self.spec().and_then(|spec| super::plan_again(&self.record, spec));
         match again {
             Ok(plan) => stage::sentence(&plan, heard.message, &heard.text),
             Err(_) => Error::kernel("", heard.message.b, "starting the program", heard.text),

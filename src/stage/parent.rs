@@ -293,9 +293,8 @@ impl Created<'_> {
         self.0.release()
     }
 
-    /// run: start the program, and know that it runs.
-    pub fn start(self) -> Result<Started> {
-        wire::send(self.0.wire.as_fd(), Message::new(Tag::Start), b"").map_err(|e| self.0.lost(e))?;
+    /// run: it goes on to the program by itself; know that it runs.
+    pub fn follow(self) -> Result<Started> {
         if let Some(heard) = self.0.hear()? {
             return Err(self.0.unexpected(Some(heard)));
         }

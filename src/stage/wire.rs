@@ -6,7 +6,6 @@
 //! | parent | Cgroup    | v1's `tasks` files, as fds      | child moves itself by them                        |
 //! | parent | Tree      | a detached mount               | answer to the child's Tree                        |
 //! | parent | Continue  | –                              | answer to HostHooks and Listener                  |
-//! | parent | Start     | –                              | `run`: child execs                                |
 //! | child  | Second    | a pidfd                        | this is the container's init now, the sender ends |
 //! | child  | HostHooks | –                              | parent moves network devices, runs prestart and createRuntime; Continue |
 //! | child  | IdMaps    | –                              | it has unshared its user namespace; Mapped        |
@@ -31,7 +30,6 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 pub enum Tag {
     Mapped = 1,
     Continue,
-    Start,
     Second,
     HostHooks,
     Console,
@@ -47,10 +45,9 @@ pub enum Tag {
     Exec,
 }
 
-const TAGS: [Tag; 16] = [
+const TAGS: [Tag; 15] = [
     Tag::Mapped,
     Tag::Continue,
-    Tag::Start,
     Tag::Second,
     Tag::HostHooks,
     Tag::Console,
@@ -189,8 +186,8 @@ mod tests {
     fn a_wrong_tag_or_a_closed_end_is_a_broken_pipe() {
         let (here, there) = socket::seqpacket_pair().unwrap();
         send(here.as_fd(), Message::new(Tag::Continue), b"").unwrap();
-        assert_eq!(expect(there.as_fd(), Tag::Start), Err(Errno(libc::EPIPE)));
+        assert_eq!(expect(there.as_fd(), Tag::Mapped), Err(Errno(libc::EPIPE)));
         drop(here);
-        assert_eq!(expect(there.as_fd(), Tag::Start), Err(Errno(libc::EPIPE)));
+        assert_eq!(expect(there.as_fd(), Tag::Mapped), Err(Errno(libc::EPIPE)));
     }
 }

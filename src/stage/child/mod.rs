@@ -69,7 +69,7 @@ pub struct Lines<'a> {
     pub init: Option<BorrowedFd<'a>>,
     /// Shared with the parent: the step that runs.
     pub progress: &'a Progress,
-    /// create: the fifo to wait at. Without it the wire says Start (`run`).
+    /// create: the fifo to wait at. Without it (`run`) there is no waiting.
     pub barrier: Option<BorrowedFd<'a>>,
 }
 
@@ -206,7 +206,8 @@ impl<'a> Child<'a> {
                 signal::exit_on_termination();
                 Ok(barrier::wait(fifo)?)
             }
-            None => Ok(wire::expect(self.lines.wire, Tag::Start).map(drop)?),
+            // `run`: the parent has nothing more to do before the program.
+            None => Ok(()),
         }
     }
 }
