@@ -146,12 +146,16 @@ pub fn chroot(path: &CStr) -> Result<()> {
     check(unsafe { libc::chroot(path.as_ptr()) }).map(drop)
 }
 
-/// The raw getcwd(2), which tells "(unreachable)" where libc's would search: is the working directory below the root?
+/// Is the working directory below the root? The raw getcwd(2) tells "(unreachable)" where libc's would search.
 pub fn cwd_is_reachable() -> Result<bool> {
-    let mut buf = [0u8; libc::PATH_MAX as usize];
+    getcwd(&mut [0; libc::PATH_MAX as usize]).map(|path| path.starts_with(b"/"))
+}
+
+/// The raw getcwd(2) into `buf`; the path without its NUL.
+pub fn getcwd(buf: &mut [u8]) -> Result<&[u8]> {
     // SAFETY: `buf` is writable for its length.
-    check(unsafe { libc::syscall(libc::SYS_getcwd, buf.as_mut_ptr(), buf.len()) })?;
-    Ok(buf[0] == b'/')
+    let n = check(unsafe { libc::syscall(libc::SYS_getcwd, buf.as_mut_ptr(), buf.len()) })?;
+    Ok(&buf[..(n as usize).saturating_sub(1)])
 }
 
 pub fn fchown(fd: BorrowedFd, uid: u32, gid: u32) -> Result<()> {

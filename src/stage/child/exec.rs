@@ -1,5 +1,6 @@
 //! The working directory, finding the program, and the exec itself.
 
+use super::lines::each_line;
 use super::{Child, Done, Fault};
 use crate::stage::freeze::Exec;
 use crate::stage::root::{self, Buf, Want};
@@ -7,7 +8,7 @@ use crate::stage::wire::{self, Message, Tag};
 use crate::sys::process::Strings;
 use crate::sys::{Errno, fs, process, signal};
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 /// How much of /etc/passwd is read; a longer one is the image's trick (CVE-2026-47262).
 const PASSWD_MOST: usize = 1 << 20;
@@ -97,7 +98,7 @@ impl Child<'_> {
         if fs::fstat(file.as_fd())?.st_mode & libc::S_IFMT != libc::S_IFREG {
             return Err(Errno(libc::EINVAL));
         }
-        each_line(file.as_fd(), |line| {
+        each_line(file.as_fd(), PASSWD_MOST, |line| {
             let mut fields = line.split(|b| *b == b':');
             let wanted = fields.nth(2).and_then(|f| std::str::from_utf8(f).ok()).and_then(|f| f.parse::<u32>().ok()) == Some(uid);
             match (wanted, fields.nth(2)) {
@@ -121,31 +122,4 @@ fn executable(path: &CStr) -> Result<(), Errno> {
         Err(Errno(libc::ENOSYS | libc::EPERM)) => Err(Errno(libc::EACCES)),
         other => other,
     }
-}
-
-/// Call `f` for each line, through a fixed buffer (a longer line is passed over), until it says true.
-fn each_line(file: BorrowedFd, mut f: impl FnMut(&[u8]) -> Result<bool, Errno>) -> Result<(), Errno> {
-    let mut buf = [0u8; 4096];
-    let (mut have, mut total) = (0, 0);
-    while total < PASSWD_MOST {
-        let n = fs::read(file, &mut buf[have..])?;
-        total += n;
-        have += n;
-        let mut start = 0;
-        while let Some(len) = buf[start..have].iter().position(|b| *b == b'\n') {
-            if f(&buf[start..start + len])? {
-                return Ok(());
-            }
-            start += len + 1;
-        }
-        if n == 0 {
-            return f(&buf[start..have]).map(drop);
-        }
-        if start == 0 && have == buf.len() {
-            start = have;
-        }
-        buf.copy_within(start..have, 0);
-        have -= start;
-    }
-    Ok(())
 }

@@ -10,6 +10,7 @@ mod devices;
 mod exec;
 mod hooks;
 mod identity;
+mod lines;
 mod mounts;
 pub use mounts::{Attributes, host_tree};
 mod namespaces;
