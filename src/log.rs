@@ -177,7 +177,7 @@ fn rfc3339(time: SystemTime) -> String {
 
 /// The Gregorian date, `days` after 1970-01-01.
 fn date_of(mut days: u64) -> (u64, u64, u64) {
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let mut year = 1970;
     loop {
         let length = if leap(year) { 366 } else { 365 };

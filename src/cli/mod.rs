@@ -90,6 +90,15 @@ impl Verb {
         failure: Failure { code: 1, prefix: Prefix::None },
     };
 
+    /// What looks at a bundle and makes nothing.
+    const OF_BUNDLE: Verb = Verb {
+        usage: "[bundle]",
+        positionals: (0, 1),
+        stateless: true,
+        flags: || vec![args::path("bundle", "DIR", "the bundle (default: the current directory)").short('b'), args::format(["text", "json"])],
+        ..Verb::BASE
+    };
+
     fn command(&self) -> clap::Command {
         args::command(self.name, (self.flags)())
     }

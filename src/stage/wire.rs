@@ -6,7 +6,6 @@
 //! | parent | Cgroup    | v1's `tasks` files, as fds      | child moves itself by them                        |
 //! | parent | Tree      | a detached mount               | answer to the child's Tree                        |
 //! | parent | Continue  | –                              | answer to HostHooks and Listener                  |
-//! | parent | Start     | –                              | `run`: child execs                                |
 //! | child  | Second    | a pidfd                        | this is the container's init now, the sender ends |
 //! | child  | HostHooks | –                              | parent moves network devices, runs prestart and createRuntime; Continue |
 //! | child  | IdMaps    | –                              | it has unshared its user namespace; Mapped        |
@@ -17,6 +16,8 @@
 //! | child  | Warning   | as Failed                      | parent logs it; the child goes on                 |
 //! | child  | Created   | –                              | all but the exec is done                          |
 //! | child  | Failed    | `a` step, `b` errno, text      | the child has ended                               |
+//!
+//! Two more go by the fifo alone (`barrier.rs`): Woken, and Exec before the exec.
 //!
 //! The end of the stream without Failed means that the exec succeeded (CLOEXEC), or that the child was killed: the
 //! pidfd tells which. Nobody sleeps or polls.
@@ -29,7 +30,6 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 pub enum Tag {
     Mapped = 1,
     Continue,
-    Start,
     Second,
     HostHooks,
     Console,
@@ -41,12 +41,13 @@ pub enum Tag {
     IdMaps,
     Tree,
     Cgroup,
+    Woken,
+    Exec,
 }
 
-const TAGS: [Tag; 14] = [
+const TAGS: [Tag; 15] = [
     Tag::Mapped,
     Tag::Continue,
-    Tag::Start,
     Tag::Second,
     Tag::HostHooks,
     Tag::Console,
@@ -58,6 +59,8 @@ const TAGS: [Tag; 14] = [
     Tag::IdMaps,
     Tag::Tree,
     Tag::Cgroup,
+    Tag::Woken,
+    Tag::Exec,
 ];
 
 /// The fixed part of every message.
@@ -150,14 +153,8 @@ pub fn hear(fd: BorrowedFd) -> sys::Result<Option<Heard>> {
     Ok(decode_heard(&buf[..n], fds[0].take()))
 }
 
-/// The same from the `result` fifo, where messages come without boundaries but never more than one.
-pub fn hear_fifo(fd: BorrowedFd) -> sys::Result<Option<Heard>> {
-    let mut buf = [0u8; HEADER + TEXT];
-    let n = fs::read(fd, &mut buf)?;
-    Ok(decode_heard(&buf[..n], None))
-}
-
-fn decode_heard(bytes: &[u8], fd: Option<OwnedFd>) -> Option<Heard> {
+/// The message at the beginning of `bytes`; all that follows the header is its text.
+pub fn decode_heard(bytes: &[u8], fd: Option<OwnedFd>) -> Option<Heard> {
     let message = Message::decode(bytes)?;
     Some(Heard { message, text: String::from_utf8_lossy(&bytes[HEADER..]).into_owned(), fd })
 }
@@ -189,8 +186,8 @@ mod tests {
     fn a_wrong_tag_or_a_closed_end_is_a_broken_pipe() {
         let (here, there) = socket::seqpacket_pair().unwrap();
         send(here.as_fd(), Message::new(Tag::Continue), b"").unwrap();
-        assert_eq!(expect(there.as_fd(), Tag::Start), Err(Errno(libc::EPIPE)));
+        assert_eq!(expect(there.as_fd(), Tag::Mapped), Err(Errno(libc::EPIPE)));
         drop(here);
-        assert_eq!(expect(there.as_fd(), Tag::Start), Err(Errno(libc::EPIPE)));
+        assert_eq!(expect(there.as_fd(), Tag::Mapped), Err(Errno(libc::EPIPE)));
     }
 }
