@@ -121,5 +121,10 @@ fn a_pod_with_two_containers() {
     let cgroups = |census: callers::Census| census.cgroups.into_iter().filter(|c| !c.ends_with("/kubepods")).collect::<Vec<_>>();
     let mounts_before = before.mounts.clone();
     let cgroups_before = cgroups(before);
-    await_true("no remains", LIMIT, || c.machine.census().mounts == mounts_before && cgroups(c.machine.census()) == cgroups_before, || format!("{:#?}", c.machine.census()));
+    await_true(
+        "no remains",
+        LIMIT,
+        || c.machine.census().mounts == mounts_before && cgroups(c.machine.census()) == cgroups_before,
+        || format!("{:#?}", c.machine.census()),
+    );
 }

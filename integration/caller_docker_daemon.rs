@@ -66,7 +66,9 @@ fn containers_outlive_a_daemon_that_is_restarted() {
 fn users_are_remapped() {
     needs_caller!("dockerd");
     let d = Docker::new("userns");
-    d.machine.sh("groupadd -f dockremap; id dockremap >/dev/null 2>&1 || useradd -g dockremap dockremap; echo dockremap:700000:65536 | tee /etc/subuid >/etc/subgid").ok();
+    d.machine
+        .sh("groupadd -f dockremap; id dockremap >/dev/null 2>&1 || useradd -g dockremap dockremap; echo dockremap:700000:65536 | tee /etc/subuid >/etc/subgid")
+        .ok();
     d.stop_daemon();
     d.machine.sh("sed -i 's/^{/{\"userns-remap\": \"default\", /' /etc/docker/daemon.json").ok();
     d.start_daemon();
@@ -88,8 +90,12 @@ fn users_are_remapped() {
 fn a_registry_keeps_what_is_pushed() {
     needs_caller!("dockerd", "docker-registry");
     let d = Docker::new("registry");
-    d.machine.write("/etc/docker/registry/config.yml", "version: 0.1\nstorage: {filesystem: {rootdirectory: /var/lib/docker/registry}}\nhttp: {addr: 127.0.0.1:5000}\n");
-    let mut registry = d.machine.daemon("docker-registry", &["serve", "/etc/docker/registry/config.yml"], || d.machine.get("http://127.0.0.1:5000/v2/").is_some());
+    d.machine.write(
+        "/etc/docker/registry/config.yml",
+        "version: 0.1\nstorage: {filesystem: {rootdirectory: /var/lib/docker/registry}}\nhttp: {addr: 127.0.0.1:5000}\n",
+    );
+    let mut registry =
+        d.machine.daemon("docker-registry", &["serve", "/etc/docker/registry/config.yml"], || d.machine.get("http://127.0.0.1:5000/v2/").is_some());
     d.ok(&["tag", "busybox", "localhost:5000/my/busybox:1"]);
     d.ok(&["push", "-q", "localhost:5000/my/busybox:1"]);
     d.ok(&["rmi", "localhost:5000/my/busybox:1", "busybox"]);

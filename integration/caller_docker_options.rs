@@ -66,7 +66,8 @@ fn tmpfs_and_shared_memory() {
 #[test]
 fn a_read_only_root() {
     needs_caller!("dockerd");
-    let said = prints(&["--read-only", "--tmpfs", "/tmp"], "touch /x 2>&1; touch /tmp/x && echo tmp; echo $$ >/dev/null && echo null; touch /etc/hosts 2>&1 || true");
+    let said =
+        prints(&["--read-only", "--tmpfs", "/tmp"], "touch /x 2>&1; touch /tmp/x && echo tmp; echo $$ >/dev/null && echo null; touch /etc/hosts 2>&1 || true");
     assert!(said.contains("touch: /x: Read-only file system") && said.contains("tmp\nnull"), "{said}");
 }
 
@@ -224,7 +225,10 @@ fn limits() {
 fn ulimits_and_sysctls() {
     needs_caller!("dockerd");
     assert_eq!(prints(&["--ulimit", "nofile=123:456", "--ulimit", "core=0"], "ulimit -Sn; ulimit -Hn; ulimit -c"), "123\n456\n0");
-    assert_eq!(prints(&["--sysctl", "net.ipv4.ip_forward=0", "--sysctl", "kernel.shmmni=1234"], "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmni"), "0\n1234");
+    assert_eq!(
+        prints(&["--sysctl", "net.ipv4.ip_forward=0", "--sysctl", "kernel.shmmni=1234"], "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmni"),
+        "0\n1234"
+    );
     assert_eq!(prints(&["--oom-score-adj", "321"], "cat /proc/self/oom_score_adj"), "321");
 }
 

@@ -11,7 +11,8 @@ use std::process::Command;
 fn cable(one: &Docker, other: &Docker) {
     let ends = [(one, "10.88.0.1"), (other, "10.88.0.2")];
     let pids = ends.map(|(d, _)| d.machine.pid.to_string());
-    let made = Command::new("ip").args(["link", "add", "cable0", "netns", &pids[0], "type", "veth", "peer", "name", "cable0", "netns", &pids[1]]).output().unwrap();
+    let made =
+        Command::new("ip").args(["link", "add", "cable0", "netns", &pids[0], "type", "veth", "peer", "name", "cable0", "netns", &pids[1]]).output().unwrap();
     assert!(made.status.success(), "{made:?}");
     for (d, address) in ends {
         d.machine.sh(&format!("ip address add {address}/24 dev cable0 && ip link set cable0 up")).ok();
@@ -41,7 +42,23 @@ fn an_overlay_network_over_two_engines() {
     // a service on both; this kernel may lack IPVS, so by DNS and without an ingress port
     let task = "while :; do hostname; sleep 0.2; done";
     one.ok(&[
-        "service", "create", "-q", "--detach", "--no-resolve-image", "--name", "svc", "--endpoint-mode", "dnsrr", "--network", "wide", "--replicas", "4", "busybox", "sh", "-c", task,
+        "service",
+        "create",
+        "-q",
+        "--detach",
+        "--no-resolve-image",
+        "--name",
+        "svc",
+        "--endpoint-mode",
+        "dnsrr",
+        "--network",
+        "wide",
+        "--replicas",
+        "4",
+        "busybox",
+        "sh",
+        "-c",
+        task,
     ]);
     let running = |d: &Docker| d.ok(&["ps", "-q", "--filter", "name=svc"]).lines().count();
     let tasks = || format!("{} {}", one.run(&["service", "ps", "--no-trunc", "svc"]).out, one.machine.sh("tail -n 5 dockerd.log").out);

@@ -79,7 +79,12 @@ fn containerd_starts_and_removes_200() {
     assert_eq!(c.ok(&["task", "ls"]).matches("RUNNING").count(), CONTAINERS);
     from_threads(CLIENTS, CONTAINERS, |n| {
         c.ok(&["task", "kill", "-s", "SIGKILL", &name(n)]);
-        await_true("the end", LONG, || c.ctr(&["task", "rm", &name(n)]).err.contains("137") || !c.ok(&["task", "ls", "-q"]).lines().any(|l| l == name(n)), String::new);
+        await_true(
+            "the end",
+            LONG,
+            || c.ctr(&["task", "rm", &name(n)]).err.contains("137") || !c.ok(&["task", "ls", "-q"]).lines().any(|l| l == name(n)),
+            String::new,
+        );
         c.ok(&["container", "rm", &name(n)]);
     });
     is_as_before(&c.machine, &before);

@@ -38,9 +38,15 @@ fn run_prints_and_exits() {
     p.sh(&[], "exit 7").code(7);
     p.sh(&[], "sh -c 'kill -9 $$'; exit $?").code(137);
     assert_eq!(prints(&["--user", "user", "--workdir", "/www", "-e", "A=b c"], "id -un; pwd; echo $A"), "user\n/www\nb c");
-    assert_eq!(prints(&["--read-only", "-v", "data:/data", "--tmpfs", "/t"], "touch /x 2>&1; touch /data/x /t/x && echo others"), "touch: /x: Read-only file system\nothers");
+    assert_eq!(
+        prints(&["--read-only", "-v", "data:/data", "--tmpfs", "/t"], "touch /x 2>&1; touch /data/x /t/x && echo others"),
+        "touch: /x: Read-only file system\nothers"
+    );
     assert_eq!(prints(&["--cap-drop", "all"], "grep CapEff /proc/self/status").split_whitespace().nth(1), Some("0000000000000000"));
-    assert_eq!(prints(&["--memory", "64m", "--pids-limit", "50"], "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/pids/pids.max"), "67108864\n50");
+    assert_eq!(
+        prints(&["--memory", "64m", "--pids-limit", "50"], "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/pids/pids.max"),
+        "67108864\n50"
+    );
     assert_eq!(prints(&["--init"], "tr '\\0' ' ' </proc/1/cmdline | cut -d ' ' -f 1"), "/run/podman-init");
     assert_eq!(prints(&["--hostname", "h", "--sysctl", "net.ipv4.ip_forward=0"], "hostname; cat /proc/sys/net/ipv4/ip_forward"), "h\n0");
 }
@@ -146,7 +152,22 @@ fn a_pod_from_kubernetes_yaml() {
 fn health() {
     needs_caller!("podman", "conmon");
     let p = podman();
-    p.ok(&["run", "-d", "--name", "health", "--health-cmd", "test ! -e /tmp/ill", "--health-interval", "disable", "--health-retries", "1", "localhost/busybox", "sh", "-c", SLEEP]);
+    p.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "health",
+        "--health-cmd",
+        "test ! -e /tmp/ill",
+        "--health-interval",
+        "disable",
+        "--health-retries",
+        "1",
+        "localhost/busybox",
+        "sh",
+        "-c",
+        SLEEP,
+    ]);
     p.ok(&["healthcheck", "run", "health"]);
     p.ok(&["exec", "health", "touch", "/tmp/ill"]);
     p.podman(&["healthcheck", "run", "health"]).code(1);

@@ -43,12 +43,18 @@ if __name__ == \"__main__\":
 ];
 
 const NGINX: [(&str, &str); 2] = [
-    ("Dockerfile", "FROM localhost:5000/debian\nRUN apt-get update && apt-get install -y nginx-light\nCOPY index.html /var/www/html/\nEXPOSE 80\nCMD [\"nginx\", \"-g\", \"daemon off;\"]\n"),
+    (
+        "Dockerfile",
+        "FROM localhost:5000/debian\nRUN apt-get update && apt-get install -y nginx-light\nCOPY index.html /var/www/html/\nEXPOSE 80\nCMD [\"nginx\", \"-g\", \"daemon off;\"]\n",
+    ),
     ("index.html", "by nginx\n"),
 ];
 
 const APACHE: [(&str, &str); 2] = [
-    ("Dockerfile", "FROM localhost:5000/debian\nRUN apt-get update && apt-get install -y apache2\nCOPY index.html /var/www/html/\nEXPOSE 80\nCMD [\"apachectl\", \"-D\", \"FOREGROUND\"]\n"),
+    (
+        "Dockerfile",
+        "FROM localhost:5000/debian\nRUN apt-get update && apt-get install -y apache2\nCOPY index.html /var/www/html/\nEXPOSE 80\nCMD [\"apachectl\", \"-D\", \"FOREGROUND\"]\n",
+    ),
     ("index.html", "by apache\n"),
 ];
 
@@ -66,13 +72,19 @@ fn flask_nginx_and_apache() {
         .spawn()
         .unwrap();
     d.machine.sh("echo nameserver 10.0.2.3 >/etc/resolv.conf").ok();
-    d.machine.write("/etc/docker/registry/config.yml", "version: 0.1\nstorage: {filesystem: {rootdirectory: /var/lib/docker/registry}}\nhttp: {addr: 127.0.0.1:5000}\n");
-    let mut registry = d.machine.daemon("docker-registry", &["serve", "/etc/docker/registry/config.yml"], || d.machine.get("http://127.0.0.1:5000/v2/").is_some());
+    d.machine.write(
+        "/etc/docker/registry/config.yml",
+        "version: 0.1\nstorage: {filesystem: {rootdirectory: /var/lib/docker/registry}}\nhttp: {addr: 127.0.0.1:5000}\n",
+    );
+    let mut registry =
+        d.machine.daemon("docker-registry", &["serve", "/etc/docker/registry/config.yml"], || d.machine.get("http://127.0.0.1:5000/v2/").is_some());
     let debian = images::debian();
     d.run_within(LONG, &["import", debian.to_str().unwrap(), "localhost:5000/debian"]).ok();
     d.run_within(LONG, &["push", "-q", "localhost:5000/debian"]).ok();
 
-    for (name, files, port, words) in [("flask", &FLASK[..], "4000", "Hello World!"), ("nginx", &NGINX, "4001", "by nginx"), ("apache", &APACHE, "4002", "by apache")] {
+    for (name, files, port, words) in
+        [("flask", &FLASK[..], "4000", "Hello World!"), ("nginx", &NGINX, "4001", "by nginx"), ("apache", &APACHE, "4002", "by apache")]
+    {
         let context = format!("/root/{name}");
         files.iter().for_each(|(file, text)| d.machine.write(&format!("{context}/{file}"), text));
         d.machine.sh(&format!("cp /etc/ssl/certs/ca-certificates.crt {context}/ca.pem")).ok();

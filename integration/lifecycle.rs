@@ -1,4 +1,4 @@
-//! Every verb in every state, and what callers see of `create` (docs/callers.md; runtime.md § Lifecycle).
+//! Every verb in every state, and what callers see of `create` (docs/callers/contract.md; runtime.md § Lifecycle).
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! One line an event, to stderr or to the file that `--log` names, as text or as JSON.
 //!
-//! The shapes are logrus's, since callers parse them (docs/callers.md): containerd's shim reads JSON lines and takes
+//! The shapes are logrus's, since callers parse them (docs/callers/contract.md): containerd's shim reads JSON lines and takes
 //! the last with `"level":"error"`; Podman parses the whole file as **one** JSON object. So a JSON log file of a failed
 //! command holds the error's line and nothing else, unless `--debug` asks for more: warnings wait until it is known
 //! how the command ends, see [`warn`].

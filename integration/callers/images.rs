@@ -56,7 +56,8 @@ fn run(command: &mut Command) {
 
 /// A small Debian as a tar of its root file system, made once by debootstrap and kept in the user's cache.
 pub fn debian() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"), PathBuf::from).join("dhow-test");
+    let cache =
+        std::env::var_os("XDG_CACHE_HOME").map_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"), PathBuf::from).join("dhow-test");
     let tar = cache.join("debian.tar");
     if !tar.exists() {
         fs::create_dir_all(&cache).unwrap();

@@ -1,7 +1,7 @@
 //! The command line: one file a command, each of which turns arguments into one call of the library and prints.
 //!
 //! Only the command that is called gets built: [`main`] looks for the verb first, and a [`Verb`] is a constant whose
-//! flags are made on demand. Names, short forms, defaults, output and exit codes are runc's (docs/callers.md).
+//! flags are made on demand. Names, short forms, defaults, output and exit codes are runc's (docs/callers/contract.md).
 
 mod args;
 mod call;

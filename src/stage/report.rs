@@ -1,6 +1,6 @@
 //! The sentence for a step that failed: the child sent its number and the errno, the plan knows the rest.
 //!
-//! runc's words where callers match on them (docs/callers.md): `executable file not found in $PATH`, `permission denied`,
+//! runc's words where callers match on them (docs/callers/contract.md): `executable file not found in $PATH`, `permission denied`,
 //! `no such file or directory`.
 
 use super::wire::Message;
