@@ -34,7 +34,7 @@ impl Shim<'_> {
     fn last_error(&self) -> String {
         let text = fs::read_to_string(self.log()).unwrap();
         let lines = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
-        lines.filter(|l| l["level"] == "error").last().expect("an error")["msg"].as_str().unwrap().to_string()
+        lines.rev().find(|l| l["level"] == "error").expect("an error")["msg"].as_str().unwrap().to_string()
     }
 }
 

@@ -287,7 +287,7 @@ fn context_fault(errno: Errno, context: BorrowedFd, about: &[u8]) -> Fault {
     let mut buf = [0u8; LONGEST_MESSAGE];
     match mount::fs_message(context, &mut buf) {
         [] => Fault::new(errno, &[b"option ", about]),
-        message => Fault::new(errno, &[message]),
+        message => Fault::new(errno, &[message.trim_ascii_end()]), // some end in a newline
     }
 }
 
