@@ -311,7 +311,10 @@ impl Live<'_> {
             match (heard.message.tag, heard.fd) {
                 (Tag::Created, _) => return Ok(true),
                 (Tag::Warning, _) => log::warn(&report::sentence(self.plan, heard.message, &heard.text).to_string()),
-                (Tag::Console, Some(master)) => requests.console(master)?,
+                (Tag::Console, Some(master)) => {
+                    requests.console(master)?;
+                    self.go_on()?;
+                }
                 (Tag::HostHooks, _) => {
                     // The child is in its network namespace by now, and the hooks find the devices there, as runc's do.
                     self.moved = netdev::move_all(&self.plan.net_devices, self.pid)?;

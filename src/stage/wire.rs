@@ -5,13 +5,13 @@
 //! | parent | Mapped    | –                              | id maps are written: child goes on as root of it  |
 //! | parent | Cgroup    | v1's `tasks` files, as fds      | child moves itself by them                        |
 //! | parent | Tree      | a detached mount               | answer to the child's Tree                        |
-//! | parent | Continue  | –                              | answer to HostHooks and Listener                  |
+//! | parent | Continue  | –                              | answer to HostHooks, Console and Listener         |
 //! | child  | Second    | a pidfd                        | this is the container's init now, the sender ends |
 //! | child  | HostHooks | –                              | parent moves network devices, runs prestart and createRuntime; Continue |
 //! | child  | IdMaps    | –                              | it has unshared its user namespace; Mapped        |
 //! | child  | TimeOffsets | –                          | parent writes them for the sender; Continue       |
 //! | child  | Tree      | `a` step                       | parent makes the mount with its rights; Tree      |
-//! | child  | Console   | the pty's master               | parent hands it on                                |
+//! | child  | Console   | the pty's master               | parent sets it up or hands it on; Continue        |
 //! | child  | Listener  | `a`: its fd number             | parent takes it by pidfd_getfd(2); Continue       |
 //! | child  | Warning   | as Failed                      | parent logs it; the child goes on                 |
 //! | child  | Created   | –                              | all but the exec is done                          |
