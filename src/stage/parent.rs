@@ -293,8 +293,9 @@ impl Created<'_> {
         self.0.release()
     }
 
-    /// run: it goes on to the program by itself; know that it runs.
-    pub fn follow(self) -> Result<Started> {
+    /// run: start the program, and know that it runs.
+    pub fn start(self) -> Result<Started> {
+        wire::send(self.0.wire.as_fd(), Message::new(Tag::Start), b"").map_err(|e| self.0.lost(e))?;
         if let Some(heard) = self.0.hear()? {
             return Err(self.0.unexpected(Some(heard)));
         }

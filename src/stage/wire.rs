@@ -6,6 +6,7 @@
 //! | parent | Cgroup    | v1's `tasks` files, as fds      | child moves itself by them                        |
 //! | parent | Tree      | a detached mount               | answer to the child's Tree                        |
 //! | parent | Continue  | –                              | answer to HostHooks, Console and Listener         |
+//! | parent | Start     | –                              | `run`: child execs                                |
 //! | child  | Second    | a pidfd                        | this is the container's init now, the sender ends |
 //! | child  | HostHooks | –                              | parent moves network devices, runs prestart and createRuntime; Continue |
 //! | child  | IdMaps    | –                              | it has unshared its user namespace; Mapped        |
@@ -30,6 +31,7 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 pub enum Tag {
     Mapped = 1,
     Continue,
+    Start,
     Second,
     HostHooks,
     Console,
@@ -45,9 +47,10 @@ pub enum Tag {
     Exec,
 }
 
-const TAGS: [Tag; 15] = [
+const TAGS: [Tag; 16] = [
     Tag::Mapped,
     Tag::Continue,
+    Tag::Start,
     Tag::Second,
     Tag::HostHooks,
     Tag::Console,
@@ -186,8 +189,8 @@ mod tests {
     fn a_wrong_tag_or_a_closed_end_is_a_broken_pipe() {
         let (here, there) = socket::seqpacket_pair().unwrap();
         send(here.as_fd(), Message::new(Tag::Continue), b"").unwrap();
-        assert_eq!(expect(there.as_fd(), Tag::Mapped), Err(Errno(libc::EPIPE)));
+        assert_eq!(expect(there.as_fd(), Tag::Start), Err(Errno(libc::EPIPE)));
         drop(here);
-        assert_eq!(expect(there.as_fd(), Tag::Mapped), Err(Errno(libc::EPIPE)));
+        assert_eq!(expect(there.as_fd(), Tag::Start), Err(Errno(libc::EPIPE)));
     }
 }
