@@ -149,9 +149,11 @@ pub struct Heard {
 pub fn hear(fd: BorrowedFd) -> sys::Result<Option<Heard>> {
     let mut buf = [0u8; HEADER + TEXT];
     let mut fds = [None];
-    let n = match socket::recv(fd, &mut buf, &mut fds) {
-        Err(Errno(libc::ECONNRESET)) => 0,
-        other => other?.0,
+    let mut recv = || socket::recv(fd, &mut buf, &mut fds).map(|(n, _)| n);
+    // The child has ended with a message of ours unread. The kernel says so first; what the child said comes after it.
+    let n = match recv() {
+        Err(Errno(libc::ECONNRESET)) => recv()?,
+        other => other?,
     };
     Ok(decode_heard(&buf[..n], fds[0].take()))
 }
@@ -176,6 +178,16 @@ mod tests {
         assert_eq!(heard.text, "size");
         drop(here);
         assert!(hear(there.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn last_words_are_heard_though_ours_were_not() {
+        let (here, there) = socket::seqpacket_pair().unwrap();
+        send(here.as_fd(), Message::new(Tag::Cgroup), b"").unwrap();
+        send(there.as_fd(), Message::new(Tag::Failed), b"why").unwrap();
+        drop(there);
+        assert_eq!(hear(here.as_fd()).unwrap().unwrap().text, "why");
+        assert!(hear(here.as_fd()).unwrap().is_none());
     }
 
     #[test]
