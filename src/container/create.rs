@@ -145,7 +145,7 @@ impl Prepared {
         let pid = created.pid();
         let finished = match verb {
             Verb::Create => Ok(created.leave()),
-            Verb::Run => created.follow().map_err(|e| e.within(START_FAILED)),
+            Verb::Run => created.start().map_err(|e| e.within(START_FAILED)),
         };
         let mut started = match finished.and_then(|started| self.announce(request, &record, started, verb)) {
             Ok(started) => started,

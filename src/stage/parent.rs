@@ -293,8 +293,9 @@ impl Created<'_> {
         self.0.release()
     }
 
-    /// run: it goes on to the program by itself; know that it runs.
-    pub fn follow(self) -> Result<Started> {
+    /// run: start the program, and know that it runs.
+    pub fn start(self) -> Result<Started> {
+        wire::send(self.0.wire.as_fd(), Message::new(Tag::Start), b"").map_err(|e| self.0.lost(e))?;
         if let Some(heard) = self.0.hear()? {
             return Err(self.0.unexpected(Some(heard)));
         }
@@ -311,7 +312,10 @@ impl Live<'_> {
             match (heard.message.tag, heard.fd) {
                 (Tag::Created, _) => return Ok(true),
                 (Tag::Warning, _) => log::warn(&report::sentence(self.plan, heard.message, &heard.text).to_string()),
-                (Tag::Console, Some(master)) => requests.console(master)?,
+                (Tag::Console, Some(master)) => {
+                    requests.console(master)?;
+                    self.go_on()?;
+                }
                 (Tag::HostHooks, _) => {
                     // The child is in its network namespace by now, and the hooks find the devices there, as runc's do.
                     self.moved = netdev::move_all(&self.plan.net_devices, self.pid)?;

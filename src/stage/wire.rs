@@ -5,13 +5,14 @@
 //! | parent | Mapped    | –                              | id maps are written: child goes on as root of it  |
 //! | parent | Cgroup    | v1's `tasks` files, as fds      | child moves itself by them                        |
 //! | parent | Tree      | a detached mount               | answer to the child's Tree                        |
-//! | parent | Continue  | –                              | answer to HostHooks and Listener                  |
+//! | parent | Continue  | –                              | answer to HostHooks, Console and Listener         |
+//! | parent | Start     | –                              | `run`: child execs                                |
 //! | child  | Second    | a pidfd                        | this is the container's init now, the sender ends |
 //! | child  | HostHooks | –                              | parent moves network devices, runs prestart and createRuntime; Continue |
 //! | child  | IdMaps    | –                              | it has unshared its user namespace; Mapped        |
 //! | child  | TimeOffsets | –                          | parent writes them for the sender; Continue       |
 //! | child  | Tree      | `a` step                       | parent makes the mount with its rights; Tree      |
-//! | child  | Console   | the pty's master               | parent hands it on                                |
+//! | child  | Console   | the pty's master               | parent sets it up or hands it on; Continue        |
 //! | child  | Listener  | `a`: its fd number             | parent takes it by pidfd_getfd(2); Continue       |
 //! | child  | Warning   | as Failed                      | parent logs it; the child goes on                 |
 //! | child  | Created   | –                              | all but the exec is done                          |
@@ -30,6 +31,7 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 pub enum Tag {
     Mapped = 1,
     Continue,
+    Start,
     Second,
     HostHooks,
     Console,
@@ -45,9 +47,10 @@ pub enum Tag {
     Exec,
 }
 
-const TAGS: [Tag; 15] = [
+const TAGS: [Tag; 16] = [
     Tag::Mapped,
     Tag::Continue,
+    Tag::Start,
     Tag::Second,
     Tag::HostHooks,
     Tag::Console,
@@ -146,9 +149,11 @@ pub struct Heard {
 pub fn hear(fd: BorrowedFd) -> sys::Result<Option<Heard>> {
     let mut buf = [0u8; HEADER + TEXT];
     let mut fds = [None];
-    let n = match socket::recv(fd, &mut buf, &mut fds) {
-        Err(Errno(libc::ECONNRESET)) => 0,
-        other => other?.0,
+    let mut recv = || socket::recv(fd, &mut buf, &mut fds).map(|(n, _)| n);
+    // The child has ended with a message of ours unread. The kernel says so first; what the child said comes after it.
+    let n = match recv() {
+        Err(Errno(libc::ECONNRESET)) => recv()?,
+        other => other?,
     };
     Ok(decode_heard(&buf[..n], fds[0].take()))
 }
@@ -176,6 +181,16 @@ mod tests {
     }
 
     #[test]
+    fn last_words_are_heard_though_ours_were_not() {
+        let (here, there) = socket::seqpacket_pair().unwrap();
+        send(here.as_fd(), Message::new(Tag::Cgroup), b"").unwrap();
+        send(there.as_fd(), Message::new(Tag::Failed), b"why").unwrap();
+        drop(there);
+        assert_eq!(hear(here.as_fd()).unwrap().unwrap().text, "why");
+        assert!(hear(here.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
     fn a_tree_arrives_with_its_descriptor() {
         let (here, there) = socket::seqpacket_pair().unwrap();
         send_fds(here.as_fd(), Message::new(Tag::Tree), &[here.as_raw_fd()]).unwrap();
@@ -186,8 +201,8 @@ mod tests {
     fn a_wrong_tag_or_a_closed_end_is_a_broken_pipe() {
         let (here, there) = socket::seqpacket_pair().unwrap();
         send(here.as_fd(), Message::new(Tag::Continue), b"").unwrap();
-        assert_eq!(expect(there.as_fd(), Tag::Mapped), Err(Errno(libc::EPIPE)));
+        assert_eq!(expect(there.as_fd(), Tag::Start), Err(Errno(libc::EPIPE)));
         drop(here);
-        assert_eq!(expect(there.as_fd(), Tag::Mapped), Err(Errno(libc::EPIPE)));
+        assert_eq!(expect(there.as_fd(), Tag::Start), Err(Errno(libc::EPIPE)));
     }
 }

@@ -29,6 +29,7 @@ impl Child<'_> {
         for stdio in 0..3 {
             fs::dup2(slave.as_fd(), stdio)?;
         }
-        Ok(())
+        // What the program writes must find the terminal as the parent sets it.
+        Ok(wire::expect(self.lines.wire, Tag::Continue).map(drop)?)
     }
 }

@@ -70,7 +70,7 @@ pub struct Lines<'a> {
     pub init: Option<BorrowedFd<'a>>,
     /// Shared with the parent: the step that runs.
     pub progress: &'a Progress,
-    /// create: the fifo to wait at. Without it (`run`) there is no waiting.
+    /// create: the fifo to wait at. Without it the wire says Start (`run`).
     pub barrier: Option<BorrowedFd<'a>>,
 }
 
@@ -207,8 +207,7 @@ impl<'a> Child<'a> {
                 signal::exit_on_termination();
                 Ok(barrier::wait(fifo)?)
             }
-            // `run`: the parent has nothing more to do before the program.
-            None => Ok(()),
+            None => Ok(wire::expect(self.lines.wire, Tag::Start).map(drop)?),
         }
     }
 }
