@@ -9,6 +9,7 @@
 
 mod convert;
 mod create;
+mod delegate;
 mod destroy;
 mod device_program;
 mod devices;

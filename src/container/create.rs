@@ -257,6 +257,9 @@ impl Making<'_> {
         self.reservation.owns_cgroup(&self.cgroup);
         made.passed_over.iter().for_each(|e| log::debug(&format!("going on without a cgroup: {e}")));
         self.cgroup.apply(&resources)?;
+        if let Some(uid) = cgroup_owner(&self.prepared.spec) {
+            self.cgroup.delegate(uid)?;
+        }
         Ok((self.cgroup.self_join()?, self.cgroup.open_dir()?))
     }
 
@@ -284,6 +287,24 @@ impl Requests for Making<'_> {
         let path = self.listener_path.as_deref();
         console::send_listener(path, listener.as_fd(), &self.record, pid, metadata)
     }
+}
+
+/// The host's uid of the container's process, where that may manage its cgroup: with a cgroup namespace of its own, and
+/// the file system of it writable (config-linux.md § Cgroup ownership).
+fn cgroup_owner(spec: &Spec) -> Option<u32> {
+    let linux = &spec.linux;
+    let own_namespace = linux.namespaces.iter().any(|n| n.kind == "cgroup" && n.path.is_empty());
+    let readonly = |m: &spec::Mount| m.options.iter().rev().find(|o| ["ro", "rro", "rw", "rrw"].contains(&o.as_str())).is_some_and(|o| o.ends_with("ro"));
+    let writable = spec.mounts.iter().any(|m| m.kind.starts_with("cgroup") && Path::new(&m.destination) == Path::new("/sys/fs/cgroup") && !readonly(m));
+    if !own_namespace || !writable {
+        return None;
+    }
+    let uid = spec.process.as_ref().map_or(0, |p| p.user.uid);
+    if !linux.namespaces.iter().any(|n| n.kind == "user") {
+        return Some(uid);
+    }
+    let map = linux.uid_mappings.iter().find(|m| uid.checked_sub(m.container_id).is_some_and(|offset| offset < m.size))?;
+    map.host_id.checked_add(uid - map.container_id)
 }
 
 /// runtime.md § Lifecycle: when a hook fails, what follows is the poststop hooks.

@@ -117,7 +117,8 @@ struct Executing<'a> {
 impl Executing<'_> {
     fn spawn(&mut self, spec: &Spec) -> Result<Started> {
         let record = &self.entry.record;
-        let host = Host::probe(&Layout::detect()?)?;
+        let layout = Layout::detect()?;
+        let host = Host::probe(&layout)?;
         let plan = plan::build_exec(spec, self.process, &host, &self.options(record))?;
         plan.warnings.iter().for_each(|w| log::warn(w));
         let filter = spec.linux.seccomp.as_ref().filter(|p| seccomp::is_enabled(p)).map(|profile| super::filter(self.context, profile)).transpose()?;
@@ -135,8 +136,17 @@ impl Executing<'_> {
             },
         )?;
         let init = self.entry.pidfd()?;
-        let around = Around { fifos: None, init: Some(init.as_fd()), cgroup: into.as_ref().map(|d| d.as_fd()), not_for_child: None };
-        let mut spawned = stage::spawn(&plan, &frozen, &around)?;
+        let spawn_in = |dir: Option<&OwnedFd>| {
+            let around = Around { fifos: None, init: Some(init.as_fd()), cgroup: dir.map(|d| d.as_fd()), not_for_child: None };
+            stage::spawn(&plan, &frozen, &around)
+        };
+        let mut spawned = match spawn_in(into.as_ref()) {
+            // It has switched controllers on for cgroups below its own, which takes no process any more.
+            Err(e) if e.errno() == Some(libc::EBUSY) && !by_files && self.request.cgroup.is_empty() => {
+                spawn_in(cgroup.beside(&layout, record.init_process_pid)?.open_dir()?.as_ref())?
+            }
+            other => other?,
+        };
         if by_files {
             spawned = spawned.admit(&self_join)?;
         }

@@ -52,6 +52,11 @@ impl Context {
     }
 }
 
+/// This machine has cgroup v2 alone.
+pub fn has_unified_cgroups() -> bool {
+    matches!(Layout::detect(), Ok(Layout::Unified(_)))
+}
+
 /// `--preserve-fds N`: all of 3 to 2 + N must be open, or the caller counted wrongly.
 fn check_preserved(count: u32) -> Result<()> {
     let missing = (3..3 + count as i32).find(|fd| !sys::fs::is_open(*fd));
