@@ -81,9 +81,12 @@ fn quota(quota: i64, period: u64, out: &mut Vec<Property>) {
 /// systemd counts whole percents of a CPU, so a quota between two is rounded up.
 fn per_second(quota: i64, period: u64) -> u64 {
     const PERCENT: u64 = 10_000;
-    let period = if period == 0 { 100_000 } else { period };
-    let exact = (quota as u128 * 1_000_000 / u128::from(period)).min(u128::from(MAX - PERCENT)) as u64;
-    exact.next_multiple_of(PERCENT)
+    exact_per_second(quota, period).min(MAX - PERCENT).next_multiple_of(PERCENT)
+}
+
+/// Microseconds of CPU time in a second, rounded down.
+fn exact_per_second(quota: i64, period: u64) -> u64 {
+    (quota as u64).saturating_mul(1_000_000) / if period == 0 { 100_000 } else { period }
 }
 
 /// The quota as systemd will have it: the file must say the same, or the next reload would change it.
@@ -93,8 +96,8 @@ pub fn rounded(resources: &Resources) -> Resources {
         && let Some(quota) = cpu.quota.filter(|q| *q > 0)
     {
         let period = cpu.period.filter(|p| *p != 0).unwrap_or(100_000);
-        if (quota as u128 * 1_000_000 / u128::from(period)) % 10_000 != 0 {
-            cpu.quota = Some((u128::from(per_second(quota, period)) * u128::from(period) / 1_000_000) as i64);
+        if exact_per_second(quota, period) % 10_000 != 0 {
+            cpu.quota = Some((per_second(quota, period).saturating_mul(period) / 1_000_000) as i64);
         }
     }
     out
@@ -194,29 +197,27 @@ pub fn of_annotations(annotations: &BTreeMap<String, String>) -> Result<Vec<Prop
         if name.len() < 3 || !name.bytes().all(|b| b.is_ascii_alphabetic()) {
             return Err(wrong("that is no name of a systemd property"));
         }
-        let value = value_of_text(text.trim())
-            .ok_or_else(|| wrong("the value is none that dhow reads").hint("GVariant text: true, 5, uint64 5, 1.5, 'text' or ['a', 'b'] (docs/cgroups.md)"))?;
-        match name.strip_suffix("Sec").filter(|_| !name.ends_with("USec")) {
-            Some(stem) => {
-                let micros = micros(&value).ok_or_else(|| wrong("a time in seconds is a number"))?;
-                out.push(property(&format!("{stem}USec"), Value::Uint64(micros)));
-            }
-            None => out.push(property(name, value)),
+        if let Some(stem) = name.strip_suffix("Sec").filter(|_| !name.ends_with("USec")) {
+            let micros = micros(text.trim()).ok_or_else(|| wrong("a time in seconds is a number"))?;
+            out.push(property(&format!("{stem}USec"), Value::Uint64(micros)));
+            continue;
         }
+        let value = value_of_text(text.trim())
+            .ok_or_else(|| wrong("the value is none that dhow reads").hint("GVariant text: true, 5, uint64 5, 'text' or ['a', 'b'] (docs/cgroups.md)"))?;
+        out.push(property(name, value));
     }
     Ok(out)
 }
 
-fn micros(seconds: &Value) -> Option<u64> {
-    let whole = match seconds {
-        Value::Int32(n) => u64::try_from(*n).ok()?,
-        Value::Int64(n) => u64::try_from(*n).ok()?,
-        Value::Uint32(n) => (*n).into(),
-        Value::Uint64(n) => *n,
-        Value::Double(n) if *n >= 0.0 => return Some((n * 1e6) as u64),
-        _ => return None,
-    };
-    whole.checked_mul(1_000_000)
+/// `5`, `uint32 5` or `1.5` seconds.
+fn micros(seconds: &str) -> Option<u64> {
+    let number = seconds.rsplit_once(' ').map_or(seconds, |(_, number)| number);
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    if part.len() > 6 {
+        return None;
+    }
+    let part: u64 = format!("{part:0<6}").parse().ok()?;
+    whole.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(part)
 }
 
 fn value_of_text(text: &str) -> Option<Value> {
@@ -234,14 +235,13 @@ fn value_of_text(text: &str) -> Option<Value> {
             "uint32" => digits.parse().ok().map(Value::Uint32),
             "int64" => digits.parse().ok().map(Value::Int64),
             "uint64" => digits.parse().ok().map(Value::Uint64),
-            "double" => digits.parse().ok().map(Value::Double),
             _ => None,
         };
     }
     match text {
         "true" => Some(Value::Bool(true)),
         "false" => Some(Value::Bool(false)),
-        _ => text.parse().map(Value::Int32).ok().or_else(|| text.contains('.').then(|| text.parse().ok().map(Value::Double))?),
+        _ => text.parse().ok().map(Value::Int32),
     }
 }
 
