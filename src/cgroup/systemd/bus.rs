@@ -53,7 +53,7 @@ impl Failure {
     }
 }
 
-type Outcome<T> = std::result::Result<T, Failure>;
+pub type Outcome<T> = std::result::Result<T, Failure>;
 
 pub struct Bus {
     stream: UnixStream,
@@ -66,12 +66,24 @@ pub struct Bus {
 impl Bus {
     pub fn connect(manager: Manager) -> Result<Bus> {
         let (private, bus) = sockets(manager);
-        let mut failed = String::new();
-        for (path, is_bus) in private.into_iter().map(|p| (p, false)).chain(bus.map(|p| (p, true))) {
-            match Bus::open(&path, is_bus) {
-                Ok(bus) => return Ok(bus),
-                Err(e) => failed += &format!("{}{}: {}", if failed.is_empty() { "" } else { "; " }, path.display(), e.words()),
+        let deadline = Instant::now() + PATIENCE;
+        let mut failed;
+        loop {
+            failed = String::new();
+            let mut transient = false;
+            for (path, is_bus) in private.iter().map(|p| (p, false)).chain(bus.iter().map(|p| (p, true))) {
+                let failure = match Bus::open(path, is_bus) {
+                    Ok(bus) => return Ok(bus),
+                    Err(failure) => failure,
+                };
+                transient |= matches!(failure, Failure::Lost(_));
+                failed += &format!("{}{}: {}", if failed.is_empty() { "" } else { "; " }, path.display(), failure.words());
             }
+            if !transient || Instant::now() > deadline {
+                break;
+            }
+            // While it re-executes itself nobody listens; there is nothing to wait on.
+            std::thread::sleep(Duration::from_millis(20));
         }
         let hint = match manager {
             Manager::System => "the runtime must be root to use systemd's cgroup driver; see also --rootless",
@@ -82,7 +94,10 @@ impl Bus {
     }
 
     fn open(path: &PathBuf, is_bus: bool) -> Outcome<Bus> {
-        let stream = UnixStream::connect(path).map_err(lost)?;
+        let stream = UnixStream::connect(path).map_err(|e| match e.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock => lost(e),
+            _ => Failure::Refused { name: String::new(), words: words_of(&e) },
+        })?;
         let mut bus = Bus { stream, serial: 0, deadline: Instant::now() + PATIENCE, ended: Vec::new() };
         bus.send(HANDSHAKE)?;
         bus.await_ok()?;
@@ -150,14 +165,14 @@ impl Bus {
     }
 
     /// systemd's version: "252.30-1~deb12u2" → 252; 0 where it can't be told.
-    pub fn version(&mut self) -> u32 {
+    pub fn version(&mut self) -> Outcome<u32> {
         let mut body = Writer::default();
         body.text(MANAGER.interface);
         body.text("Version");
-        let Ok(reply) = self.call(&PROPERTIES, "Get", "ss", &body) else { return 0 };
+        let reply = self.call(&PROPERTIES, "Get", "ss", &body)?;
         let text = Reader::new(&reply.body).text_in_variant().unwrap_or_default();
         let digits = text.trim_start_matches('v').split(|c: char| !c.is_ascii_digit()).next();
-        digits.and_then(|d| d.parse().ok()).unwrap_or(0)
+        Ok(digits.and_then(|d| d.parse().ok()).unwrap_or(0))
     }
 
     /// A call that starts a job; the job's result.
@@ -185,7 +200,8 @@ impl Bus {
                 message::ERROR => {
                     let name = reply.error_name.rsplit('.').next().unwrap_or_default().to_string();
                     let words = Reader::new(&reply.body).text().unwrap_or_default().to_string();
-                    return Err(Failure::Refused { name, words });
+                    // The bus is there, but systemd is not just now.
+                    return Err(if name == "NoReply" { Failure::Lost(words) } else { Failure::Refused { name, words } });
                 }
                 _ => {}
             }
@@ -234,7 +250,7 @@ impl Bus {
 
     fn send(&mut self, bytes: &[u8]) -> Outcome<()> {
         self.stream.set_write_timeout(Some(self.left()?)).map_err(lost)?;
-        self.stream.write_all(bytes).map_err(lost)
+        self.stream.write_all(bytes).map_err(|e| if e.kind() == io::ErrorKind::WouldBlock { Failure::Late } else { lost(e) })
     }
 
     fn read(&mut self, mut bytes: &mut [u8]) -> Outcome<()> {
@@ -244,6 +260,7 @@ impl Bus {
                 Ok(0) => return Err(Failure::Lost("it closed it".into())),
                 Ok(n) => bytes = &mut bytes[n..],
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(Failure::Late),
                 Err(e) => return Err(lost(e)),
             }
         }
@@ -268,9 +285,13 @@ impl Failure {
 
 fn lost(e: io::Error) -> Failure {
     match e.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Failure::Late,
-        _ => Failure::Lost(e.raw_os_error().map_or_else(|| e.to_string(), crate::error::describe_errno)),
+        io::ErrorKind::TimedOut => Failure::Late,
+        _ => Failure::Lost(words_of(&e)),
     }
+}
+
+fn words_of(e: &io::Error) -> String {
+    e.raw_os_error().map_or_else(|| e.to_string(), crate::error::describe_errno)
 }
 
 /// The manager's own socket, and the bus's.

@@ -8,13 +8,13 @@ mod bus;
 mod message;
 mod properties;
 
-use self::bus::{Bus, Failure, Manager};
+use self::bus::{Bus, Failure, Manager, Outcome};
 use self::message::{Property, Value};
 use super::devices::RuleSet;
 use super::{Cgroup, Node, Version, v2};
 use crate::host::cgroup::{Layout, Unified, memberships};
 use crate::spec::Resources;
-use crate::{Error, Result, log};
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -66,6 +66,17 @@ impl Unit {
 
     fn connect(&self) -> Result<Bus> {
         Bus::connect(self.manager())
+    }
+
+    /// Calls that can be made twice: again, from the start, when systemd re-executes itself in the middle.
+    fn call<T>(&self, doing: &str, mut calls: impl FnMut(&mut Bus) -> Outcome<T>) -> Result<T> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match calls(&mut self.connect()?) {
+                Err(Failure::Lost(_)) if Instant::now() < deadline => {}
+                other => return other.map_err(|e| e.error(doing, &self.name)),
+            }
+        }
     }
 }
 
@@ -147,17 +158,11 @@ impl Cgroup {
     pub(super) fn set_unit_properties(&self, resources: &Resources) -> Result<()> {
         let Some(unit) = &self.unit else { return Ok(()) };
         v2::check_memory(self, resources)?;
-        let mut bus = unit.connect()?;
-        let properties = properties::of(resources, &mut || bus.version())?;
+        let properties = properties::of(resources, &mut || unit.call("asking systemd for its version", Bus::version).unwrap_or(0))?;
         if properties.is_empty() {
             return Ok(());
         }
-        let fail = |e: Failure| e.error("setting the properties of systemd's unit", &unit.name);
-        match bus.set(&unit.name, &properties) {
-            // To set them twice changes nothing.
-            Err(Failure::Lost(_)) => unit.connect()?.set(&unit.name, &properties).map_err(fail),
-            other => other.map_err(fail),
-        }
+        unit.call("setting the properties of systemd's unit", |bus| bus.set(&unit.name, &properties))
     }
 
     /// What systemd's limits come to, for the files.
@@ -170,24 +175,16 @@ impl Cgroup {
         let Some(unit) = &self.unit else { return Ok(()) };
         let below = self.path("").and_then(|path| path.strip_prefix(container.path("")?).ok()).map(|p| p.display().to_string());
         let below = below.filter(|b| !b.is_empty()).map_or(String::new(), |b| format!("/{b}"));
-        unit.connect()?.attach(&unit.name, &below, pid).map_err(|e| e.error("putting the process into systemd's unit", &unit.name))
+        unit.call("putting the process into systemd's unit", |bus| bus.attach(&unit.name, &below, pid))
     }
 
     /// Stop the scope, and have systemd forget it if it failed (an OOM kill is a failure), or its name stays taken.
     pub(super) fn stop_unit(&self) -> Result<()> {
         let Some(unit) = &self.unit else { return Ok(()) };
-        let mut bus = unit.connect()?;
-        let stopped = match bus.stop(&unit.name) {
-            Err(Failure::Lost(_)) => {
-                bus = unit.connect()?;
-                bus.stop(&unit.name)
-            }
-            other => other,
-        };
-        if let Err(e) = bus.reset_failed(&unit.name) {
-            log::debug(&e.error("resetting systemd's unit", &unit.name).to_string());
-        }
-        stopped.map_err(|e| e.error("stopping systemd's unit", &unit.name))
+        unit.call("stopping systemd's unit", |bus| {
+            let stopped = bus.stop(&unit.name);
+            bus.reset_failed(&unit.name).and(stopped)
+        })
     }
 }
 
@@ -206,7 +203,7 @@ fn start_properties(unit: &Unit, pid: i32, id: &str, resources: &Resources, anno
         ("DefaultDependencies".into(), Value::Bool(false)),
     ];
     let mut version = None;
-    let mut version = || *version.get_or_insert_with(|| bus.version());
+    let mut version = || *version.get_or_insert_with(|| bus.version().unwrap_or(0));
     list.extend(properties::at_start(resources, &mut version));
     if !unit.user {
         list.extend(properties::devices(&RuleSet::build(&resources.devices)?));
@@ -219,20 +216,23 @@ fn start_properties(unit: &Unit, pid: i32, id: &str, resources: &Resources, anno
 /// Whether the process is in the scope tells whether it was started, whatever became of the answer.
 fn start(unit: &Unit, mut bus: Bus, pid: i32, properties: &[Property]) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    let mut reset = false;
+    let (mut reset, mut lost) = (false, false);
     loop {
         let failure = match bus.start(&unit.name, properties) {
             Ok(()) => return Ok(()),
             Err(failure) => failure,
         };
-        if matches!(failure, Failure::Lost(_) | Failure::Late) && is_inside(pid, &unit.name) {
+        if is_inside(pid, &unit.name) {
             return Ok(());
         }
         match failure {
             Failure::Lost(_) if Instant::now() < deadline => {
-                // Its socket is there again as soon as it has re-executed itself.
-                std::thread::sleep(Duration::from_millis(20));
+                lost = true;
                 bus = unit.connect()?;
+            }
+            // Our own call may have been heard after all, and its job is under way.
+            Failure::Refused { ref name, .. } if name == "UnitExists" && lost && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
             }
             // A failed one of that name may have been left, and a reset lets systemd remove it.
             Failure::Refused { ref name, .. } if name == "UnitExists" && !reset => {
