@@ -9,7 +9,7 @@ mandir  = $(DESTDIR)$(PREFIX)/share/man/man8
 share   = $(DESTDIR)$(PREFIX)/share
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-callers lint bench install clean help
+.PHONY: build demo test test-callers test-vm lint bench install clean help
 
 build: ## the release binary, static: build/dhow (default)
 	@sh scripts/build.sh
@@ -25,6 +25,10 @@ test: ## unit tests without root, then conformance and integration with it
 test-callers: ## Docker, containerd, Podman, Buildah on dhow: all of it, load and tutorials too (root; 15 minutes)
 	@sh scripts/needs.sh test-callers
 	@sh scripts/test.sh callers
+
+test-vm: ## conformance and integration in a guest with cgroup v2 and systemd (root, QEMU); ARGS="NAME[:FILTER] ..."
+	@sh scripts/needs.sh test-vm
+	@bash integration/vm/test.sh $(ARGS)
 
 lint: ## formatting and clippy
 	$(CARGO) fmt --check

@@ -1,5 +1,5 @@
 #!/bin/sh
-# needs.sh demo|test|test-callers: install what that needs from Debian's archive, if it is missing. The one list of packages.
+# needs.sh demo|test|test-callers|test-vm: install what that needs from Debian's archive, if it is missing. The one list of packages.
 set -eu
 
 missing=
@@ -11,12 +11,23 @@ need() { # PACKAGE FILE...: the package, unless one of the files is there
 }
 
 case ${1:-} in
-demo | test | test-callers) ;;
-*) echo "usage: needs.sh demo|test|test-callers" >&2 && exit 2 ;;
+demo | test | test-callers | test-vm) ;;
+*) echo "usage: needs.sh demo|test|test-callers|test-vm" >&2 && exit 2 ;;
 esac
 
 need busybox-static /bin/busybox /usr/bin/busybox # the rootfs of demo and tests
-if [ "$1" != demo ]; then
+if [ "$1" = test-vm ]; then
+    # the guest: the emulator with virtiofsd, and what its disk is made with
+    need qemu-system-x86 /usr/bin/qemu-system-x86_64
+    need qemu-system-common /usr/lib/qemu/virtiofsd /usr/libexec/virtiofsd
+    need mmdebstrap /usr/bin/mmdebstrap
+    need e2fsprogs /sbin/mke2fs /usr/sbin/mke2fs
+    need cpio /bin/cpio /usr/bin/cpio
+    need xz-utils /usr/bin/xz
+    # the tests are built here
+    need libseccomp-dev /usr/include/seccomp.h
+fi
+if [ "$1" = test ] || [ "$1" = test-callers ]; then
     # libseccomp judges our seccomp compiler; a dev-dependency links it
     need libseccomp-dev /usr/include/seccomp.h
     # newuidmap, for containers without root

@@ -220,12 +220,22 @@ fn create_unified(node: &Node, resources: &Resources, created: &mut Created) -> 
         refuse_populated(&node.path)?;
         refuse_frozen(super::freezer::state_v2(&node.path)?)?;
     }
+    switch_on_missing(node, &available, resources)
+}
+
+/// All controllers of the machine, for a directory that systemd has made.
+pub(super) fn switch_on_all(node: &Node, resources: &Resources) -> Result<()> {
+    let available = v2::controllers(&node.mountpoint).map_err(|e| file::failure(&e, "reading", &node.mountpoint, "cgroup.controllers"))?;
+    switch_on_missing(node, &available, resources)
+}
+
+fn switch_on_missing(node: &Node, available: &[String], resources: &Resources) -> Result<()> {
     // Usually someone has switched them on for our parent before.
     let has = v2::controllers(&node.path).map_err(|e| file::failure(&e, "reading", &node.path, "cgroup.controllers"))?;
     if available.iter().all(|c| has.contains(c)) {
         return Ok(());
     }
-    switch_on(node, &available, resources)
+    switch_on(node, available, resources)
 }
 
 /// Walk down from the top and switch the controllers on for each next level (cgroup-v2.rst § Controlling Controllers).

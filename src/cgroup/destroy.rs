@@ -15,6 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 impl Cgroup {
     /// Remove the cgroup in all hierarchies, children first. What is not there (any more) is fine.
     pub fn destroy(&self) -> Result<()> {
+        self.stop_unit()?;
         let deadline = Instant::now() + PATIENCE;
         let mut failed = Vec::new();
         for node in &self.nodes {

@@ -9,6 +9,7 @@
 
 mod convert;
 mod create;
+mod delegate;
 mod destroy;
 mod device_program;
 mod devices;
@@ -21,6 +22,7 @@ mod processes;
 mod stats;
 mod stats_v1;
 mod stats_v2;
+mod systemd;
 mod update;
 mod v1;
 mod v2;
@@ -31,6 +33,7 @@ pub use freezer::FreezerState;
 pub use join::SelfJoin;
 pub use oom::{OomEvent, OomWatch};
 pub use stats::*;
+pub use systemd::{Unit, is_user_manager, require_systemd};
 pub use update::merged;
 
 use crate::spec::Resources;
@@ -47,6 +50,8 @@ pub struct Cgroup {
     rootless: bool,
     /// The config names the path (`/linux/cgroupsPath`): then it has to work, rootless or not.
     explicit: bool,
+    /// systemd made it.
+    unit: Option<Unit>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +110,7 @@ impl Cgroup {
             }
         }
         let version = if nodes.len() == 1 && nodes[0].is_unified() { Version::V2 } else { Version::V1 };
-        Cgroup { version, nodes, rootless, explicit: false }
+        Cgroup { version, nodes, rootless, explicit: false, unit: None }
     }
 
     /// Does it exist? On v1 told by the devices hierarchy, in which every container is, as runc does.
@@ -117,9 +122,10 @@ impl Cgroup {
     ///
     /// The list of device rules must be complete: an empty one denies every device ([`default_rules`] come last).
     pub fn apply(&self, resources: &Resources) -> Result<()> {
+        let rounded = self.as_systemd_has_them(resources);
         match self.version {
             Version::V1 => v1::set(self, resources, v1::Occasion::Create)?,
-            Version::V2 => v2::set(self, resources)?,
+            Version::V2 => v2::set(self, rounded.as_ref().unwrap_or(resources))?,
         }
         self.apply_devices(&resources.devices)
     }
@@ -127,9 +133,11 @@ impl Cgroup {
     /// Write the limits of a container that runs: what [`merged`] made of its old ones and the wishes. Device rules
     /// stay as they are, as with runc: someone else may have changed them since (an agent that hands out a GPU).
     pub fn update(&self, resources: &Resources) -> Result<()> {
+        self.set_unit_properties(resources)?;
+        let rounded = self.as_systemd_has_them(resources);
         match self.version {
             Version::V1 => v1::set(self, resources, v1::Occasion::Update),
-            Version::V2 => v2::set(self, resources),
+            Version::V2 => v2::set(self, rounded.as_ref().unwrap_or(resources)),
         }
     }
 

@@ -51,7 +51,7 @@ impl Cgroup {
             Layout::Unified(unified) => (Version::V2, vec![unified_node(unified, &inner, absolute)]),
             Layout::Legacy { .. } => (Version::V1, legacy_nodes(layout, &inner, absolute)?),
         };
-        Ok(Cgroup { version, nodes, rootless, explicit })
+        Ok(Cgroup { version, nodes, rootless, explicit, unit: None })
     }
 
     /// The cgroup below this one that `exec --cgroup` names: one `path` for all hierarchies, or `controller[,…]:path`

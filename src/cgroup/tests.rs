@@ -282,7 +282,7 @@ fn ignored_fields_are_told() {
 #[test]
 fn rootless_without_wishes_does_without() {
     let tree = Tree::new();
-    let mut cgroup = Cgroup { version: Version::V1, nodes: Vec::new(), rootless: true, explicit: false };
+    let mut cgroup = Cgroup { version: Version::V1, nodes: Vec::new(), rootless: true, explicit: false, unit: None };
     cgroup.create(&Resources::default()).unwrap();
     cgroup.update(&Resources::default()).unwrap();
     assert_eq!(cgroup.freezer_state().unwrap(), FreezerState::Undefined);

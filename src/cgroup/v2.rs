@@ -78,9 +78,7 @@ pub fn needs_controllers(top: &Path, resources: &Resources) -> bool {
 
 fn set_memory(knobs: &Knobs, memory: &Memory) -> Result<()> {
     let (limit, swap) = (memory.limit.unwrap_or(0), memory.swap.unwrap_or(0));
-    if memory.check_before_update == Some(true) {
-        refuse_below_usage(knobs, limit, swap)?;
-    }
+    refuse_below_usage(knobs, memory)?;
     // Swap first: with the old one, a lower memory limit could push more out to swap than is to be allowed.
     if let Some(alone) = convert::swap_alone(swap, limit)? {
         let value = if alone == -1 { "max".to_string() } else { alone.to_string() };
@@ -100,8 +98,18 @@ fn set_memory(knobs: &Knobs, memory: &Memory) -> Result<()> {
     Ok(())
 }
 
+/// The same check ahead of systemd's properties, which would kill the container as well.
+pub fn check_memory(cgroup: &Cgroup, resources: &Resources) -> Result<()> {
+    let knobs = Knobs { controller: "memory", dir: cgroup.path(""), rootless: cgroup.rootless };
+    resources.memory.as_ref().map_or(Ok(()), |memory| refuse_below_usage(&knobs, memory))
+}
+
 /// v2 takes a limit below the usage, and lets the OOM killer enforce it (memory.checkBeforeUpdate).
-fn refuse_below_usage(knobs: &Knobs, limit: i64, swap: i64) -> Result<()> {
+fn refuse_below_usage(knobs: &Knobs, memory: &Memory) -> Result<()> {
+    if memory.check_before_update != Some(true) {
+        return Ok(());
+    }
+    let (limit, swap) = (memory.limit.unwrap_or(0), memory.swap.unwrap_or(0));
     // Best effort, as the spec has it: no usage, no check.
     let Ok(usage) = file::read_number(knobs.require("memory/limit")?, "memory.current") else { return Ok(()) };
     for (what, limit) in [("memory+swap", swap), ("memory", limit)] {

@@ -3,7 +3,6 @@
 use super::args::{count, path, switch};
 use super::call::Call;
 use super::{Failure, Prefix, Verb};
-use crate::Error;
 use crate::container::CreateRequest;
 use anyhow::Result;
 
@@ -37,7 +36,6 @@ fn run(call: &Call) -> Result<u8> {
 
 /// The request of both; `run` adds its own flags.
 pub(crate) fn request(call: &Call) -> Result<CreateRequest> {
-    refuse_systemd(call)?;
     Ok(CreateRequest {
         id: call.id()?.to_string(),
         bundle: call.bundle(None)?,
@@ -49,15 +47,4 @@ pub(crate) fn request(call: &Call) -> Result<CreateRequest> {
         preserve_fds: call.count("preserve-fds"),
         ..CreateRequest::default()
     })
-}
-
-/// Only where a cgroup gets made: all other verbs go by what was recorded then, and callers pass the flag to each.
-fn refuse_systemd(call: &Call) -> Result<()> {
-    if call.context.systemd_cgroup {
-        let needs = "the systemd cgroup driver, which is not in this build yet";
-        let hint = "set the caller to cgroupfs: containerd SystemdCgroup = false, CRI-O and Podman \
-                    cgroup_manager = \"cgroupfs\", Docker native.cgroupdriver=cgroupfs";
-        return Err(Error::unsupported("using", "--systemd-cgroup", needs).hint(hint).into());
-    }
-    Ok(())
 }

@@ -18,7 +18,7 @@ pub(crate) fn command() -> Command {
         path("log", "FILE", "append log lines to FILE (default: standard error)"),
         text("log-format", "FORMAT", "text or json (default: text)"),
         path("root", "DIR", "directory of all containers' state, best on a tmpfs (default: /run/dhow; without root: $XDG_RUNTIME_DIR/dhow)"),
-        switch("systemd-cgroup", "make cgroups by way of systemd (refused: not in this build)"),
+        switch("systemd-cgroup", "have systemd make the cgroups, as transient scopes: cgroupsPath is SLICE:PREFIX:NAME"),
         text("rootless", "WHEN", "put up with missing permissions on cgroups: true, false or auto (default: auto)"),
         switch("version", "print the version").short('v'),
     ];

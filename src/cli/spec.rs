@@ -3,6 +3,7 @@
 use super::args::{path, switch};
 use super::call::Call;
 use super::{Verb, globals};
+use crate::container;
 use crate::spec::defaults;
 use anyhow::{Context, Result, bail};
 use std::fs::OpenOptions;
@@ -27,7 +28,11 @@ pub(crate) const VERB: Verb = Verb {
 
 fn run(call: &Call) -> Result<u8> {
     let ids = call.switch("rootless").then(globals::effective_ids);
-    let text = defaults::to_pretty_json(&defaults::default_spec(ids));
+    let mut spec = defaults::default_spec(ids);
+    if container::has_unified_cgroups() {
+        spec = defaults::with_cgroup_namespace(spec);
+    }
+    let text = defaults::to_pretty_json(&spec);
     let path = call.path("bundle").unwrap_or_else(|| ".".into()).join("config.json");
     // Created in one go with the check, so a file that appears meanwhile survives.
     let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o666).open(&path) {

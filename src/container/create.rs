@@ -76,7 +76,9 @@ struct Prepared {
 impl Prepared {
     fn new(context: &Context, request: &CreateRequest, detached: bool) -> Result<Prepared> {
         super::store::check_id(&request.id)?;
-        context.refuse_systemd()?;
+        if context.systemd_cgroup {
+            cgroup::require_systemd()?;
+        }
         let bundle = request.bundle.canonicalize().map_err(|e| Error::io(&e, "opening the bundle", request.bundle.display().to_string()))?;
         let config = spec::read_config(&bundle)?;
         let mut spec = Spec::parse(&config)?;
@@ -104,6 +106,7 @@ impl Prepared {
             owner_uid: process::geteuid(),
             rootless_cgroups: context.rootless_cgroups(),
             cgroup_paths: cgroup.paths(),
+            systemd_unit: cgroup.unit().cloned(),
             resources: self.spec.linux.resources.clone().unwrap_or_default(),
             ..Record::default()
         }
@@ -113,7 +116,7 @@ impl Prepared {
     fn make(mut self, context: &Context, request: &CreateRequest, verb: Verb, foreground: Option<&mut Foreground>) -> Result<Made> {
         let layout = Layout::detect()?;
         let host = Host::probe(&layout)?;
-        let cgroup = Cgroup::plan(&layout, &self.spec.linux.cgroups_path, &request.id, context.rootless_cgroups())?;
+        let cgroup = context.plan_cgroup(&layout, &self.spec.linux.cgroups_path, &request.id)?;
         let mut reservation = context.reserve(&request.id)?;
         let notify = NotifySocket::prepare(&reservation.dir, &mut self.spec)?;
         let plan = plan::build(&self.spec, &host, &self.options(request, &host, &cgroup, &notify))?;
@@ -126,7 +129,7 @@ impl Prepared {
                 filter,
                 last_capability: host.last_capability,
                 preserve_fds: request.preserve_fds + super::notify::listen_fds(),
-                cgroup_files: cgroup.version() == cgroup::Version::V1,
+                cgroup_files: joins_late(&cgroup),
                 hook_state: &|status| record.hook_state_around_pid(status),
             },
         )?;
@@ -217,9 +220,9 @@ impl Making<'_> {
     fn spawn<'p>(&mut self, plan: &'p Plan, frozen: &stage::Frozen, barrier: Option<&OwnedFd>) -> Result<Created<'p>> {
         let dir = self.reservation.dir.clone();
         self.record.claim(&dir)?;
-        // v2 clones into the cgroup, with its limits in force; v1's are made while the child makes its mounts.
-        let unified = self.cgroup.version() == cgroup::Version::V2;
-        let into = if unified { self.make_cgroup()?.1 } else { self.early_directory()? };
+        // v2 clones into the cgroup, with its limits in force; v1's and systemd's are made while the child makes its mounts.
+        let late = joins_late(&self.cgroup);
+        let into = if late { self.early_directory()? } else { self.make_cgroup(None)?.1 };
         let around = Around {
             barrier: barrier.map(|fifo| fifo.as_fd()),
             init: None,
@@ -229,8 +232,8 @@ impl Making<'_> {
         let spawned = stage::spawn(plan, frozen, &around)?;
         self.keep_config(&dir)?;
         let mut mapped = spawned.map()?;
-        if !unified {
-            let files = self.make_cgroup()?.0;
+        if late {
+            let files = self.make_cgroup(Some(mapped.pid()))?.0;
             mapped = mapped.admit(&files)?;
         }
         let pid = mapped.pid();
@@ -247,19 +250,30 @@ impl Making<'_> {
 
     /// A hybrid machine's v2 directory, which the child must be cloned into since moving there costs a grace period.
     fn early_directory(&mut self) -> Result<Option<OwnedFd>> {
+        if self.cgroup.unit().is_some() {
+            return Ok(None);
+        }
         self.cgroup.make_unified().into_iter().for_each(|dir| self.reservation.owns_directory(dir));
         self.cgroup.open_dir()
     }
 
-    /// Make the cgroups and write their limits; by what the child joins them.
-    fn make_cgroup(&mut self) -> Result<(SelfJoin, Option<OwnedFd>)> {
+    /// Make the cgroups and write their limits; by what the child joins them. systemd puts `pid` in itself.
+    fn make_cgroup(&mut self, pid: Option<i32>) -> Result<(SelfJoin, Option<OwnedFd>)> {
         let mut resources = self.prepared.spec.linux.resources.clone().unwrap_or_default();
         self.cgroup.ignored(&resources).iter().for_each(|w| log::warn(w));
         resources.devices.extend(cgroup::default_rules());
-        let made = self.cgroup.create(&resources)?;
+        match pid.filter(|_| self.cgroup.unit().is_some()) {
+            Some(pid) => self.cgroup.start_unit(pid, &self.request.id, &resources, &self.prepared.spec.annotations)?,
+            None => {
+                let made = self.cgroup.create(&resources)?;
+                made.passed_over.iter().for_each(|e| log::debug(&format!("going on without a cgroup: {e}")));
+            }
+        }
         self.reservation.owns_cgroup(&self.cgroup);
-        made.passed_over.iter().for_each(|e| log::debug(&format!("going on without a cgroup: {e}")));
         self.cgroup.apply(&resources)?;
+        if let Some(uid) = cgroup_owner(&self.prepared.spec) {
+            self.cgroup.delegate(uid)?;
+        }
         Ok((self.cgroup.self_join()?, self.cgroup.open_dir()?))
     }
 
@@ -287,6 +301,29 @@ impl Requests for Making<'_> {
         let path = self.listener_path.as_deref();
         console::send_listener(path, listener.as_fd(), &self.record, pid, metadata)
     }
+}
+
+/// The child waits to be told: v1 has files for it to join by, and systemd moves it.
+fn joins_late(cgroup: &Cgroup) -> bool {
+    cgroup.version() == cgroup::Version::V1 || cgroup.unit().is_some()
+}
+
+/// The host's uid of the container's process, where that may manage its cgroup: with a cgroup namespace of its own, and
+/// the file system of it writable (config-linux.md § Cgroup ownership).
+fn cgroup_owner(spec: &Spec) -> Option<u32> {
+    let linux = &spec.linux;
+    let own_namespace = linux.namespaces.iter().any(|n| n.kind == "cgroup" && n.path.is_empty());
+    let readonly = |m: &spec::Mount| m.options.iter().rev().find(|o| ["ro", "rro", "rw", "rrw"].contains(&o.as_str())).is_some_and(|o| o.ends_with("ro"));
+    let writable = spec.mounts.iter().any(|m| m.kind.starts_with("cgroup") && Path::new(&m.destination) == Path::new("/sys/fs/cgroup") && !readonly(m));
+    if !own_namespace || !writable {
+        return None;
+    }
+    let uid = spec.process.as_ref().map_or(0, |p| p.user.uid);
+    if !linux.namespaces.iter().any(|n| n.kind == "user") {
+        return Some(uid);
+    }
+    let map = linux.uid_mappings.iter().find(|m| uid.checked_sub(m.container_id).is_some_and(|offset| offset < m.size))?;
+    map.host_id.checked_add(uid - map.container_id)
 }
 
 /// runtime.md § Lifecycle: when a hook fails, what follows is the poststop hooks.

@@ -19,7 +19,6 @@ const EXEC_FAILED: &str = "unable to start container process";
 impl Context {
     /// The exit status of the process; 0 when detached.
     pub fn exec(&self, request: &ExecRequest) -> Result<u8> {
-        self.refuse_systemd()?;
         let entry = self.open(&request.id)?;
         check_state(&entry, request)?;
         let spec = entry.spec()?;
@@ -117,27 +116,42 @@ struct Executing<'a> {
 impl Executing<'_> {
     fn spawn(&mut self, spec: &Spec) -> Result<Started> {
         let record = &self.entry.record;
-        let host = Host::probe(&Layout::detect()?)?;
+        let layout = Layout::detect()?;
+        let host = Host::probe(&layout)?;
         let plan = plan::build_exec(spec, self.process, &host, &self.options(record))?;
         plan.warnings.iter().for_each(|w| log::warn(w));
         let filter = spec.linux.seccomp.as_ref().filter(|p| seccomp::is_enabled(p)).map(|profile| super::filter(self.context, profile)).transpose()?;
         let cgroup = record.cgroup().below(&self.request.cgroup)?;
-        let (into, self_join) = (cgroup.open_dir()?, cgroup.self_join()?);
-        let by_files = cgroup.version() == Version::V1;
+        // A user may not move a process out of a login session, but the user's manager can have it moved.
+        let by_manager = cgroup.unit().is_some_and(|unit| unit.user);
+        let (into, self_join) = (if by_manager { None } else { cgroup.open_dir()? }, cgroup.self_join()?);
+        let late = cgroup.version() == Version::V1 || by_manager;
         let frozen = stage::freeze(
             &plan,
             stage::Supplies {
                 filter,
                 last_capability: host.last_capability,
                 preserve_fds: self.request.preserve_fds + super::notify::listen_fds(),
-                cgroup_files: by_files,
+                cgroup_files: late,
                 hook_state: &|status| record.hook_state_around_pid(status),
             },
         )?;
         let init = self.entry.pidfd()?;
-        let around = Around { barrier: None, init: Some(init.as_fd()), cgroup: into.as_ref().map(|d| d.as_fd()), not_for_child: None };
-        let mut spawned = stage::spawn(&plan, &frozen, &around)?;
-        if by_files {
+        let spawn_in = |dir: Option<&OwnedFd>| {
+            let around = Around { barrier: None, init: Some(init.as_fd()), cgroup: dir.map(|d| d.as_fd()), not_for_child: None };
+            stage::spawn(&plan, &frozen, &around)
+        };
+        let mut spawned = match spawn_in(into.as_ref()) {
+            // It has switched controllers on for cgroups below its own, which takes no process any more.
+            Err(e) if e.errno() == Some(libc::EBUSY) && !late && self.request.cgroup.is_empty() => {
+                spawn_in(cgroup.beside(&layout, record.init_process_pid)?.open_dir()?.as_ref())?
+            }
+            other => other?,
+        };
+        if by_manager {
+            cgroup.attach_by_manager(&record.cgroup(), spawned.pid())?;
+        }
+        if late {
             spawned = spawned.admit(&self_join)?;
         }
         let mapped = spawned.map()?;

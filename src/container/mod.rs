@@ -16,8 +16,11 @@ mod verbs;
 pub use crate::stage::seal::run_sealed;
 pub use request::*;
 
-use crate::cgroup::Cgroup;
-use crate::host::{Host, cgroup::Layout};
+use crate::cgroup::{self, Cgroup};
+use crate::host::{
+    Host,
+    cgroup::{Layout, in_user_namespace},
+};
 use crate::plan::{self, Plan};
 use crate::spec::{self, Spec};
 use crate::{Error, Result, log, seccomp, stage, sys};
@@ -28,15 +31,19 @@ use std::path::{Path, PathBuf};
 impl Context {
     /// Without root, cgroups are used where we may and done without where nothing asks for them.
     fn rootless_cgroups(&self) -> bool {
-        self.rootless.unwrap_or_else(|| sys::process::geteuid() != 0)
+        self.rootless.unwrap_or_else(|| match self.systemd_cgroup {
+            true => cgroup::is_user_manager(),
+            // A user namespace's root has no more rights on cgroups than the user who made it.
+            false => sys::process::geteuid() != 0 || in_user_namespace(),
+        })
     }
 
-    fn refuse_systemd(&self) -> Result<()> {
-        if !self.systemd_cgroup {
-            return Ok(());
+    /// The cgroup of container `id`: directories, or a unit of systemd's.
+    fn plan_cgroup(&self, layout: &Layout, cgroups_path: &str, id: &str) -> Result<Cgroup> {
+        match self.systemd_cgroup {
+            true => Cgroup::plan_unit(layout, cgroups_path, id, self.rootless_cgroups()),
+            false => Cgroup::plan(layout, cgroups_path, id, self.rootless_cgroups()),
         }
-        Err(Error::unsupported("using", "--systemd-cgroup", "the systemd cgroup driver, which this build does not have yet")
-            .hint("leave the flag out to manage cgroups directly: native.cgroupdriver=cgroupfs in Docker, SystemdCgroup=false in containerd"))
     }
 
     /// `explain`: the plan of a bundle as `create` would make it, without making anything.
@@ -44,12 +51,17 @@ impl Context {
         let spec = Spec::load(bundle)?;
         let bundle = bundle.canonicalize().map_err(|e| Error::io(&e, "opening the bundle", bundle.display().to_string()))?;
         let layout = Layout::detect()?;
-        let cgroup = Cgroup::plan(&layout, &spec.linux.cgroups_path, "ID", self.rootless_cgroups())?;
+        let cgroup = self.plan_cgroup(&layout, &spec.linux.cgroups_path, "ID")?;
         let host = Host::probe(&layout)?;
         let options =
             plan::Options { id: "ID".into(), bundle, has_console: true, cgroup_paths: mounted_paths(&host, &spec, &cgroup), ..plan::Options::default() };
         plan::build(&spec, &host, &options)
     }
+}
+
+/// This machine has cgroup v2 alone.
+pub fn has_unified_cgroups() -> bool {
+    matches!(Layout::detect(), Ok(Layout::Unified(_)))
 }
 
 /// `--preserve-fds N`: all of 3 to 2 + N must be open, or the caller counted wrongly.

@@ -1,7 +1,7 @@
 //! What is kept of a container: `state.json` in its directory, with runc's names where monitors read them.
 
 use super::{StateReport, Status};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Unit};
 use crate::spec;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,8 @@ pub struct Record {
     pub rootless_cgroups: bool,
     /// Controller → directory; "" for v2.
     pub cgroup_paths: BTreeMap<String, PathBuf>,
+    /// systemd's unit, where it made the cgroup.
+    pub systemd_unit: Option<Unit>,
     /// resctrl's group, if one is used, and whether it was made for this container.
     pub intel_rdt_path: Option<PathBuf>,
     pub intel_rdt_owned: bool,
@@ -78,7 +80,7 @@ impl Record {
     }
 
     pub fn cgroup(&self) -> Cgroup {
-        Cgroup::from_paths(&self.cgroup_paths, self.rootless_cgroups)
+        Cgroup::from_paths(&self.cgroup_paths, self.rootless_cgroups).with_unit(self.systemd_unit.clone())
     }
 
     pub fn report(&self, status: Status) -> StateReport {

@@ -152,7 +152,7 @@ impl Context {
         let dir = self.root.join(id);
         log::warn(&format!("the state of {id} is damaged; removing what its configuration tells of"));
         if let Ok(spec) = crate::spec::Spec::load(&dir) {
-            let cgroup = cgroup::Cgroup::plan(&Layout::detect()?, &spec.linux.cgroups_path, id, self.rootless_cgroups())?;
+            let cgroup = self.plan_cgroup(&Layout::detect()?, &spec.linux.cgroups_path, id)?;
             if cgroup.exists() {
                 cgroup.thaw()?;
                 cgroup.kill_all(libc::SIGKILL)?;

@@ -82,8 +82,8 @@ pub struct Child<'a> {
     root: Option<OwnedFd>,
     /// True once the root is entered: paths may be given to the kernel as they are.
     entered: bool,
-    /// The old root's mounts are shared with the host: they must be made slaves before they are detached.
-    shared: bool,
+    /// The old root's mounts may be the host's peers: they must be made slaves before they are detached.
+    has_peers: bool,
     /// The one tmpfs that masks all directories, after its first use.
     mask: Option<OwnedFd>,
     /// What FindProgram found.
@@ -96,7 +96,7 @@ pub struct Child<'a> {
 
 impl<'a> Child<'a> {
     pub fn new(frozen: &'a Frozen, lines: Lines<'a>) -> Child<'a> {
-        Child { frozen, lines, step: 0, root: None, entered: false, shared: false, mask: None, program: None, cwd_entered: false, created: false }
+        Child { frozen, lines, step: 0, root: None, entered: false, has_peers: false, mask: None, program: None, cwd_entered: false, created: false }
     }
 
     /// Do all steps; ends in exec or in exit.

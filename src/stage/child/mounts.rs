@@ -29,9 +29,10 @@ impl Child<'_> {
             return Ok(());
         }
         mount::propagate(c"/", propagation).map_err(why(b"setting the propagation of /"))?;
-        self.shared = propagation & libc::MS_SHARED != 0;
+        // Without MS_REC only / itself is cut off, and those below are still the host's peers.
+        self.has_peers = propagation & libc::MS_REC == 0 || propagation & (libc::MS_SLAVE | libc::MS_PRIVATE) == 0;
         let dir = open()?;
-        if propagation & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0 {
+        if self.has_peers {
             // pivot_root(2) refuses a root whose parent mount is shared, and an unbindable one can't be bound.
             propagate_parent(dir.as_fd(), parent)?;
         }
@@ -140,7 +141,7 @@ impl Child<'_> {
         match how {
             EnterRoot::Pivot => {
                 mount::pivot_to_cwd().map_err(why(b"pivot_root (on a ramfs root, use --no-pivot)"))?;
-                if self.shared {
+                if self.has_peers {
                     mount::propagate(c".", libc::MS_SLAVE | libc::MS_REC)?;
                 }
                 mount::unmount(c".", libc::MNT_DETACH).map_err(why(b"detaching the old root"))?;
