@@ -4,11 +4,14 @@
 //! writes other people's layouts and archives. `model` and `platform` are the documents in between, `digest` the names
 //! of all blobs. docs/image.md tells how a fetch works.
 
+pub mod convert;
 pub mod digest;
 pub mod model;
+pub mod pipeline;
 pub mod platform;
 pub mod reference;
 pub mod store;
+pub mod unpack;
 
 pub use digest::Digest;
 pub use model::{Descriptor, Document, ImageConfig, Index, Manifest};

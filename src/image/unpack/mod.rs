@@ -9,12 +9,14 @@
 
 pub mod apply;
 mod attributes;
+mod confine;
 pub mod decompress;
 pub mod entry;
 mod header;
 mod pax;
 pub mod reader;
 mod tree;
+pub mod worker;
 
 pub(in crate::image) use tree::{names, remove};
 
@@ -93,14 +95,15 @@ fn mapped(ranges: &[IdRange], id: u32, what: &str) -> Result<u32> {
 pub struct Limits {
     /// Bytes, decompressed.
     pub bytes: u64,
-    /// Decompressed bytes for each compressed one. It is looked at beyond the first GiB of a layer: small archives of
+    /// Decompressed bytes for each compressed one, of a layer that has more than `ratio_from` bytes: small archives of
     /// zeros are common, and harmless.
     pub ratio: u64,
+    pub ratio_from: u64,
     pub entries: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { bytes: 64 << 30, ratio: 100, entries: 4_000_000 }
+        Limits { bytes: 64 << 30, ratio: 100, ratio_from: 1 << 30, entries: 4_000_000 }
     }
 }

@@ -33,6 +33,10 @@ impl<R: BufRead> Reader<R> {
         Reader { input, content: 0, padding: 0 }
     }
 
+    pub fn into_inner(self) -> R {
+        self.input
+    }
+
     /// Go on to the next entry; false at the archive's end. What is left of the last one's content is skipped.
     pub fn next(&mut self, entry: &mut Entry) -> Result<bool> {
         let mut before = Before::default();
