@@ -4,8 +4,10 @@
 //! writes other people's layouts and archives. `model` and `platform` are the documents in between, `digest` the names
 //! of all blobs. docs/image.md tells how a fetch works.
 
+pub mod bundle;
 pub mod convert;
 pub mod digest;
+pub mod layers;
 pub mod model;
 pub mod pipeline;
 pub mod platform;

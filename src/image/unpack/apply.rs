@@ -34,8 +34,8 @@ pub struct Settings {
 pub struct Applied {
     pub entries: u64,
     pub acls: bool,
-    /// Directories that it has entries in but none for: an overlay's upper one needs the attributes of the lower.
-    pub implied: Vec<Vec<u8>>,
+    /// It has an entry for the root directory itself.
+    pub root: bool,
     /// It can't be put down alone, for this reason: what it links to or goes through is in a layer below.
     pub needs_below: Option<String>,
     /// What could not be kept, a line each.
@@ -50,7 +50,7 @@ const PATH_MAX: usize = libc::PATH_MAX as usize;
 pub fn apply<R: BufRead>(reader: &mut Reader<R>, root: BorrowedFd, settings: &Settings) -> Result<Applied> {
     let us = (geteuid(), getegid());
     let tree = Tree::new(root, settings.way, us.0 == 0, settings.acls)?;
-    let mut unpacker = Unpacker { root, tree, settings, us, path: Vec::new(), name: CBuf::default(), target: None, lost: Lost::default() };
+    let mut unpacker = Unpacker { root, tree, settings, us, path: Vec::new(), name: CBuf::default(), target: None, lost: Lost::default(), root_seen: false };
     let (mut entry, mut applied) = (Entry::default(), Applied::default());
     while reader.next(&mut entry)? {
         applied.entries += 1;
@@ -62,12 +62,16 @@ pub fn apply<R: BufRead>(reader: &mut Reader<R>, root: BorrowedFd, settings: &Se
             Err(Stop::Failed(e)) => return Err(e),
             Err(Stop::NeedsBelow(why)) => return Ok(Applied { needs_below: Some(why), ..applied }),
         }
+        if let Some(implied) = unpacker.tree.implied.take().filter(|_| settings.way.is_layer()) {
+            // It is to have the attributes of the lower one; and that may be a symlink.
+            return Ok(Applied { needs_below: Some(format!("there is no entry for {}, in which it has others", show(&implied))), ..applied });
+        }
     }
     unpacker.tree.finish()?;
     reader.drain()?;
     Ok(Applied {
         acls: unpacker.tree.acls,
-        implied: std::mem::take(&mut unpacker.tree.implied),
+        root: unpacker.root_seen,
         lost: unpacker.lost.into_lines(),
         ..applied
     })
@@ -95,6 +99,7 @@ struct Unpacker<'a> {
     /// The last hard link's target directory.
     target: Option<(Vec<u8>, OwnedFd)>,
     lost: Lost,
+    root_seen: bool,
 }
 
 impl Unpacker<'_> {
@@ -255,6 +260,7 @@ impl Unpacker<'_> {
         if entry.kind != Kind::Directory {
             return Err(Error::other("unpacking", entry.shown(), "the root can only be a directory"));
         }
+        self.root_seen = true;
         self.tree.enter(b"", None)?;
         let dir = self.tree.innermost().fd.as_fd();
         let stat = fs::fstat(dir).map_err(|e| failed("fstat", e, "looking at", entry))?;

@@ -14,6 +14,11 @@ use std::os::fd::BorrowedFd;
 const NEVER: [&[u8]; 3] = [b"trusted.overlay.", b"user.overlay.", b"security.selinux"];
 const CAPABILITY: &[u8] = b"security.capability";
 
+/// Whether an attribute of this name is a layer's to have.
+pub(in crate::image) fn is_kept(name: &[u8]) -> bool {
+    !NEVER.iter().any(|never| name.starts_with(never))
+}
+
 /// What could not be kept, a line each.
 #[derive(Debug, Default)]
 pub(super) struct Lost(BTreeSet<String>);
@@ -34,7 +39,7 @@ impl Lost {
 /// The attributes to set for `entry`, ACLs included: (name, value). A directory's default ACL comes last.
 pub(super) fn of(entry: &Entry, owners: &Owners, lost: &mut Lost) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut out = Vec::new();
-    for (name, value) in entry.xattrs.iter().filter(|(name, _)| !NEVER.iter().any(|never| name.starts_with(never))) {
+    for (name, value) in entry.xattrs.iter().filter(|(name, _)| is_kept(name)) {
         let value = match name.as_slice() {
             CAPABILITY => capability(value, owners)?,
             name if name == ACCESS_ACL.to_bytes() || name == DEFAULT_ACL.to_bytes() => mapped_acl(value, owners)?,
@@ -89,7 +94,7 @@ pub(super) fn clear(fd: BorrowedFd) -> sys::Result<()> {
         other => other?,
     };
     let mut key = CBuf::default();
-    for name in names.split(|b| *b == 0).filter(|name| !name.is_empty() && !NEVER.iter().any(|never| name.starts_with(never))) {
+    for name in names.split(|b| *b == 0).filter(|name| !name.is_empty() && is_kept(name)) {
         match tree::remove_xattr(fd, key.set(name)) {
             Err(Errno(libc::ENODATA | libc::EPERM | libc::EOPNOTSUPP)) | Ok(()) => {}
             Err(e) => return Err(e),

@@ -18,7 +18,8 @@ pub mod reader;
 mod tree;
 pub mod worker;
 
-pub(in crate::image) use tree::{names, remove};
+pub(in crate::image) use attributes::is_kept;
+pub(in crate::image) use tree::remove;
 
 use crate::sys;
 use crate::{Error, Result};

@@ -62,8 +62,8 @@ pub(super) struct Tree<'r> {
     /// Some directory below has a default ACL.
     pub acls: bool,
     made: Option<Made>,
-    /// Directories that no entry names but others are in.
-    pub implied: Vec<Vec<u8>>,
+    /// The last directory that no entry names but others are in.
+    pub implied: Option<Vec<u8>>,
 }
 
 /// What this layer made or changed, as hashes of (inode of the directory, name): whiteouts leave it alone.
@@ -84,7 +84,7 @@ impl<'r> Tree<'r> {
         let fd = fs::openat(root, c".", DIRECTORY, 0).map_err(failed)?;
         let made = (way == Way::Above).then(|| Made { hashes: HashSet::new(), hasher: RandomState::new() });
         let mut out =
-            Tree { root, path: Vec::new(), levels: Vec::new(), name: CBuf::default(), way, privileged, acls, made, implied: Vec::new() };
+            Tree { root, path: Vec::new(), levels: Vec::new(), name: CBuf::default(), way, privileged, acls, made, implied: None };
         if way != Way::Above {
             // Where the directory was made may have default ACLs; those are not the image's.
             let _ = tree::remove_xattr(fd.as_fd(), DEFAULT_ACL);
@@ -185,7 +185,7 @@ impl<'r> Tree<'r> {
     /// Make the missing directory that `prefix` is.
     fn imply(&mut self, prefix: &[u8], start: usize) -> Result<OwnedFd> {
         let failed = |e: Errno| e.error("mkdirat", "making the directory", show(prefix));
-        self.implied.push(prefix.to_vec());
+        self.implied = Some(prefix.to_vec());
         self.mark(&prefix[start..]);
         let parent = self.levels[self.levels.len() - 1].fd.as_fd();
         let name = self.name.set(&prefix[start..]);
@@ -207,7 +207,7 @@ impl<'r> Tree<'r> {
         if self.way.is_layer() && fs::lstatat(parent, name).is_ok_and(|stat| is_whiteout(&stat)) {
             fs::unlinkat(parent, name, 0).map_err(|e| e.error("unlinkat", "removing", show(prefix)))?;
             let fd = self.imply(prefix, start)?;
-            self.implied.pop();
+            self.implied = None;
             self.way.set_opaque(fd.as_fd()).map_err(|e| e.error("fsetxattr", "making opaque", show(prefix)))?;
             return Ok(Some((fd, Met::Fresh)));
         }
