@@ -7,8 +7,11 @@
 pub mod digest;
 pub mod model;
 pub mod platform;
+pub mod progress;
 pub mod reference;
+pub mod registry;
 pub mod store;
+pub mod transport;
 
 pub use digest::Digest;
 pub use model::{Descriptor, Document, ImageConfig, Index, Manifest};

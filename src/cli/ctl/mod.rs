@@ -2,10 +2,15 @@
 //!
 //! Shaped as dhow's: a file for each command, a [`Verb`] is a constant. Flags are read in the same way ([`super::args`]).
 
+mod fetch;
 mod help;
 mod images;
 mod inspect;
+mod login;
+mod logout;
+mod network;
 mod prune;
+mod push;
 mod rmi;
 mod tag;
 mod verify;
@@ -47,7 +52,20 @@ impl Verb {
     }
 }
 
-static VERBS: [&Verb; 8] = [&help::VERB, &images::VERB, &inspect::VERB, &prune::VERB, &rmi::VERB, &tag::VERB, &verify::VERB, &version::VERB];
+static VERBS: [&Verb; 12] = [
+    &fetch::VERB,
+    &help::VERB,
+    &images::VERB,
+    &inspect::VERB,
+    &login::VERB,
+    &logout::VERB,
+    &prune::VERB,
+    &push::VERB,
+    &rmi::VERB,
+    &tag::VERB,
+    &verify::VERB,
+    &version::VERB,
+];
 
 /// What a command gets.
 pub(crate) struct Call {
