@@ -11,8 +11,11 @@ pub mod layers;
 pub mod model;
 pub mod pipeline;
 pub mod platform;
+pub mod progress;
 pub mod reference;
+pub mod registry;
 pub mod store;
+pub mod transport;
 pub mod unpack;
 
 pub use digest::Digest;

@@ -62,11 +62,6 @@ impl Reference {
         Reference { tag: None, digest: Some(digest), ..self.clone() }
     }
 
-    /// The same tag or digest elsewhere.
-    pub(crate) fn moved(&self, registry: &str, repository: &str) -> Reference {
-        Reference { registry: registry.into(), repository: repository.into(), ..self.clone() }
-    }
-
     /// As people write it: without what Docker adds (`ubuntu:24.04`).
     pub fn familiar(&self) -> String {
         let whole = self.to_string();

@@ -316,3 +316,9 @@ pub fn is_on_read_only_mount(fd: BorrowedFd) -> Result<bool> {
     };
     Ok(flags & libc::ST_RDONLY != 0)
 }
+
+/// fcntl(2) F_SETPIPE_SZ, in bytes.
+pub fn set_pipe_size(pipe: BorrowedFd, size: i32) -> Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, size) }).map(drop)
+}

@@ -85,3 +85,17 @@ pub fn kill(pid: i32, signal: i32) -> Result<()> {
     // SAFETY: no memory is involved.
     check(unsafe { libc::kill(pid, signal) }).map(drop)
 }
+
+/// Receive the signals that end an ordinary process by a descriptor instead; the threads made later have them blocked too.
+pub fn termination_fd() -> Result<OwnedFd> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset fills the set; the result is a new descriptor of ours.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        check(libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()))?;
+        Ok(OwnedFd::from_raw_fd(check(libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?))
+    }
+}

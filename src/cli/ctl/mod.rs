@@ -2,12 +2,20 @@
 //!
 //! Shaped as dhow's: a file for each command, a [`Verb`] is a constant. Flags are read in the same way ([`super::args`]).
 
+mod bring;
+mod fetch;
 mod help;
 mod images;
 mod inspect;
+mod login;
+mod logout;
+mod network;
 mod prune;
+mod push;
 mod rmi;
+mod run;
 mod tag;
+mod unpack;
 mod verify;
 mod version;
 
@@ -15,6 +23,7 @@ use super::args::{self, FlagsEnd, path, switch};
 use super::call::Words;
 use super::{Stop, check_count, output, printed, program_name};
 use crate::image::Store;
+use crate::image::unpack::worker;
 use crate::{Error, log};
 use anyhow::Result;
 use clap::ArgMatches;
@@ -47,7 +56,22 @@ impl Verb {
     }
 }
 
-static VERBS: [&Verb; 8] = [&help::VERB, &images::VERB, &inspect::VERB, &prune::VERB, &rmi::VERB, &tag::VERB, &verify::VERB, &version::VERB];
+static VERBS: [&Verb; 14] = [
+    &fetch::VERB,
+    &help::VERB,
+    &images::VERB,
+    &inspect::VERB,
+    &login::VERB,
+    &logout::VERB,
+    &prune::VERB,
+    &push::VERB,
+    &rmi::VERB,
+    &run::VERB,
+    &tag::VERB,
+    &unpack::VERB,
+    &verify::VERB,
+    &version::VERB,
+];
 
 /// What a command gets.
 pub(crate) struct Call {
@@ -112,6 +136,16 @@ impl Globals {
 /// Everything that the binary does.
 pub fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
+    if worker::is_wanted(argv.first().map(OsString::as_os_str)) {
+        log::configure(log::Config { file: None, format: log::Format::Plain, debug: false });
+        return worker::main().map_or_else(
+            |e| {
+                log::error(&e.to_string());
+                ExitCode::FAILURE
+            },
+            |()| ExitCode::SUCCESS,
+        );
+    }
     ExitCode::from(dispatch(&argv).unwrap_or_else(|stop| {
         log::error(&stop.message);
         stop.code

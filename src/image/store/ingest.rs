@@ -152,7 +152,7 @@ impl Ingest {
         use std::io::Seek;
         self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(failed("emptying", &self.path))?;
         self.hasher = Hasher::new(self.descriptor.digest.algorithm());
-        (self.offset, self.resumed) = (0, false);
+        (self.offset, self.resumed, self.keep) = (0, false, true);
         Ok(())
     }
 

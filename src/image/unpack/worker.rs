@@ -85,8 +85,20 @@ impl From<Failure> for Error {
     }
 }
 
+/// Workers that run, and whether all are to end.
+static RUNNING: Mutex<(Vec<Arc<OwnedFd>>, bool)> = Mutex::new((Vec::new(), false));
+
+/// End all workers, those too that would be started: whoever waits for one gets an error, and cleans up.
+pub fn interrupt() {
+    if let Ok(mut running) = RUNNING.lock() {
+        running.1 = true;
+        running.0.iter().for_each(|pidfd| drop(process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)));
+    }
+}
+
 /// The parent's end. Dropped, it kills the worker.
 pub struct Worker {
+    pidfd: Arc<OwnedFd>,
     child: Child,
     jobs: OwnedFd,
     answers: BufReader<PipeReader>,
@@ -103,7 +115,12 @@ impl Worker {
         let child = command.spawn().map_err(failed)?;
         // The command has our copies of the worker's ends.
         drop(command);
-        let worker = Worker { child, jobs: ours, answers: BufReader::new(answers) };
+        let pidfd = Arc::new(process::pidfd_open(child.id() as i32).map_err(|e| e.error("pidfd_open", "starting the unpacker", ""))?);
+        let worker = Worker { pidfd: pidfd.clone(), child, jobs: ours, answers: BufReader::new(answers) };
+        match RUNNING.lock() {
+            Ok(mut running) if !running.1 => running.0.push(pidfd),
+            _ => return Err(interrupted()),
+        }
         worker.send(&Setup { pairs, limits: *limits }, &[area.as_raw_fd()])?;
         Ok(worker)
     }
@@ -133,6 +150,9 @@ impl Worker {
     }
 
     fn died(&mut self) -> Error {
+        if RUNNING.lock().is_ok_and(|running| running.1) {
+            return interrupted();
+        }
         let how = match self.child.wait() {
             Ok(status) => match (status.signal(), status.code()) {
                 (Some(signal), _) => format!("it was killed by signal {signal}"),
@@ -144,8 +164,15 @@ impl Worker {
     }
 }
 
+fn interrupted() -> Error {
+    Error::other("unpacking", "", "interrupted by a signal")
+}
+
 impl Drop for Worker {
     fn drop(&mut self) {
+        if let Ok(mut running) = RUNNING.lock() {
+            running.0.retain(|pidfd| !Arc::ptr_eq(pidfd, &self.pidfd));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,0 +1,211 @@
+//! What `unpack` and `run` have in common: where an image comes from, and how it is unpacked.
+
+use super::args::{list, switch, text};
+use super::{Call, network};
+use crate::image::pipeline::Options;
+use crate::image::registry::{Pull, Want};
+use crate::image::store::Image;
+use crate::image::transport::{Opened, Source};
+use crate::image::unpack::{IdRange, Owners, worker};
+use crate::image::{Descriptor, Platform, Reference, Store};
+use crate::sys::{self, signal};
+use crate::{Error, Kind};
+use anyhow::Result;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Flags of both.
+pub(crate) fn flags() -> Vec<clap::Arg> {
+    let mut all = vec![
+        text("platform", "OS/ARCH", "of an index, the image for this platform (default: this machine's)"),
+        switch("pull", "ask the registry even if the image is in the store"),
+        list("uid-map", "C:H:N", "N uids from C on in the image are those from H on here; can be repeated"),
+        list("gid-map", "C:H:N", "the same for gids (default: as --uid-map)"),
+        switch("rootless", "all files become the caller's, as they do without root anyway"),
+        text("max-size", "BYTES", "the most that the layers may have, decompressed (default: 64 GiB; K, M, G, T are understood)"),
+        text("max-ratio", "N", "how many times its size a layer of over a GiB may have, decompressed (default: 100)"),
+        text("max-entries", "N", "how many files and directories the layers may have (default: 4000000)"),
+    ];
+    all.extend(network::transfer_flags());
+    all
+}
+
+/// The options that the flags say.
+pub(crate) fn options(call: &Call) -> Result<Options> {
+    let mut out = Options { owners: owners(call)?, ..Options::default() };
+    if let Some(text) = call.text("max-size") {
+        out.limits.bytes = size("max-size", text)?;
+    }
+    if let Some(text) = call.text("max-ratio") {
+        out.limits.ratio = size("max-ratio", text)?;
+    }
+    if let Some(text) = call.text("max-entries") {
+        out.limits.entries = size("max-entries", text)?;
+    }
+    Ok(out)
+}
+
+fn size(flag: &str, text: &str) -> Result<u64, Error> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => u32::MAX,
+    };
+    let value = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(1u64.checked_shl(shift)?)).filter(|n| *n > 0);
+    value.ok_or_else(|| Error::usage(format!("--{flag} {text:?}: a number is needed, with K, M, G or T behind it for larger ones")))
+}
+
+fn owners(call: &Call) -> Result<Owners> {
+    let ranges = |flag: &str| call.list(flag).iter().map(|text| range(flag, text)).collect::<Result<Vec<_>, Error>>();
+    let (uids, gids) = (ranges("uid-map")?, ranges("gid-map")?);
+    let is_root = sys::process::geteuid() == 0;
+    if uids.is_empty() {
+        if !gids.is_empty() {
+            return Err(Error::usage("--gid-map without --uid-map").into());
+        }
+        return Ok(if is_root && !call.switch("rootless") { Owners::AsSaid } else { Owners::Own });
+    }
+    if call.switch("rootless") {
+        return Err(Error::usage("--rootless and --uid-map: one or the other").into());
+    }
+    if !is_root {
+        return Err(Error::unsupported("translating owners", "", "root").hint("without --uid-map all files become yours").into());
+    }
+    let gids = if gids.is_empty() { uids.clone() } else { gids };
+    Ok(Owners::Mapped(uids, gids))
+}
+
+fn range(flag: &str, text: &str) -> Result<IdRange, Error> {
+    let numbers: Option<Vec<u32>> = text.split(':').map(|part| part.parse().ok()).collect();
+    match numbers.as_deref() {
+        Some(&[container, host, size]) if size > 0 && container.checked_add(size - 1).is_some() && host.checked_add(size - 1).is_some_and(|last| last < u32::MAX) => Ok(IdRange { container, host, size }),
+        _ => Err(Error::usage(format!("--{flag} {text:?}: CONTAINER:HOST:SIZE is needed, three numbers of 32 bits"))),
+    }
+}
+
+/// An image that is at hand, or on its way.
+pub(crate) struct Brought {
+    /// Where dhowctl keeps images and unpacked layers.
+    pub store: Store,
+    pub image: Image,
+    from: From,
+}
+
+enum From {
+    /// It is whole.
+    Here(Opened),
+    Registry(Pull),
+}
+
+impl Brought {
+    /// `oci:DIR`, `docker-archive:FILE`, or a name: of an image in the store, or else of one to be fetched. That goes on
+    /// while the layers are read.
+    pub fn begin(call: &Call, word: &str) -> Result<Brought> {
+        let store = call.store()?;
+        let source = Source::parse(word)?;
+        let platform = call.text("platform").map(str::parse::<Platform>).transpose()?;
+        let named = matches!(source, Source::Store(_));
+        if !(named && call.switch("pull")) {
+            match source.open(|| Ok(store.clone())) {
+                Ok(opened) => {
+                    let image = opened.store.image(&opened.entry.descriptor, &platform.unwrap_or_else(Platform::host))?;
+                    return Ok(Brought { store, image, from: From::Here(opened) });
+                }
+                Err(e) if named && e.kind == Kind::NotFound => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let reference: Reference = word.parse()?;
+        let want = platform.map_or(Want::Here, Want::Platform);
+        let pull = Pull::start(&network::client(call)?, &store, &reference, &want, &network::progress(call))?;
+        let image = pull.image().cloned().ok_or_else(|| Error::other("fetching", word, "it is no image").hint("only images can be unpacked"))?;
+        Ok(Brought { store, image, from: From::Registry(pull) })
+    }
+
+    /// A layer's compressed bytes: a file, or a pipe that is written to as they come.
+    pub fn open(&self, layer: &Descriptor) -> crate::Result<OwnedFd> {
+        match &self.from {
+            From::Here(opened) => Ok(opened.store.open_blob(&layer.digest)?.into()),
+            From::Registry(pull) => {
+                let mut stream = pull.layer_stream(layer)?;
+                let (read, write) = sys::fs::pipe().map_err(|e| e.error("pipe2", "reading layer", layer.digest.to_string()))?;
+                // Fewer wake-ups. Where the user's pipes are full already, the default does.
+                let _ = sys::fs::set_pipe_size(write.as_fd(), 1 << 20);
+                let mut write = std::fs::File::from(write);
+                // What goes wrong with the fetch is told by `settle`, and by the reader who finds the layer truncated.
+                std::thread::spawn(move || copy(&mut stream, &mut write));
+                Ok(read)
+            }
+        }
+    }
+
+    /// Wait until the image is whole in the store.
+    pub fn settle(self) -> crate::Result<()> {
+        match self.from {
+            From::Here(_) => Ok(()),
+            From::Registry(pull) => pull.finish().map(drop),
+        }
+    }
+}
+
+fn copy(from: &mut impl io::Read, to: &mut impl io::Write) -> io::Result<()> {
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        let n = match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        to.write_all(&buffer[..n])?;
+    }
+}
+
+/// From here on a signal that would end us ends the unpacking, so that what was begun is removed.
+pub(crate) struct Interruptible(std::sync::Arc<std::sync::atomic::AtomicI32>);
+
+impl Interruptible {
+    pub fn begin() -> Result<Interruptible> {
+        let caught = std::sync::Arc::new(std::sync::atomic::AtomicI32::new(0));
+        let fd = signal::termination_fd().map_err(|e| e.error("signalfd", "taking over signals", ""))?;
+        let seen = caught.clone();
+        std::thread::spawn(move || {
+            while signal::poll(&[fd.as_fd()], -1).is_ok() {
+                if let Some(signal) = signal::next_signal(fd.as_fd()) {
+                    seen.store(signal, std::sync::atomic::Ordering::Relaxed);
+                    worker::interrupt();
+                }
+            }
+        });
+        Ok(Interruptible(caught))
+    }
+
+    /// The shell's code for it, if a signal came.
+    pub fn code(&self) -> Option<u8> {
+        match self.0.load(std::sync::atomic::Ordering::Relaxed) {
+            0 => None,
+            signal => Some(128 + signal as u8),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_ranges() {
+        assert_eq!(size("s", "12").unwrap(), 12);
+        assert_eq!(size("s", "2g").unwrap(), 2 << 30);
+        for bad in ["", "0", "x", "1Q", "99999999999T", "-1"] {
+            assert!(size("s", bad).is_err(), "{bad}");
+        }
+        assert_eq!(range("r", "0:100000:65536").unwrap(), IdRange { container: 0, host: 100_000, size: 65_536 });
+        for bad in ["", "0:1", "0:1:0", "0:4294967295:1", "1:2:4294967295", "a:b:c", "0:0:1:1", "4294967296:0:1"] {
+            assert!(range("r", bad).is_err(), "{bad}");
+        }
+    }
+}
