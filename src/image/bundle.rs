@@ -4,7 +4,8 @@
 //! left there is removed by the next that makes the same bundle.
 
 use super::convert::{Wishes, convert};
-use super::layers::{Layers, Mounted, remove_tree};
+pub use super::layers::Mounted;
+use super::layers::{Layers, forget_use, remove_tree};
 use super::pipeline::{self, Open, Options, Summary};
 use super::store::{Image, Store, failed};
 use super::unpack::Owners;
@@ -167,6 +168,7 @@ impl Drop for Draft {
 
 /// Remove a bundle directory of ours with its mount. There is nobody to tell of a failure but the user.
 pub fn remove(path: &Path) {
+    forget_use(path);
     unmount(&path.join(ROOTFS));
     if let Err(e) = remove_tree(path) {
         log::warn(&e.to_string());

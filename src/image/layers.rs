@@ -17,6 +17,7 @@ mod prune;
 
 pub use overlay::{Mounted, Stack};
 pub use prune::PrunedLayers;
+pub(super) use prune::forget_use;
 
 use super::Store;
 use super::digest::Digest;
@@ -179,6 +180,9 @@ impl Layers {
     }
 
     fn stage(&self) -> Result<Staging> {
+        // Until ours is locked nobody may take it for a left one.
+        let bundles = self.root.join(BUNDLES);
+        let _one_at_a_time = File::open(&bundles).and_then(|dir| dir.lock().map(|()| dir)).map_err(failed("locking", &bundles))?;
         self.remove_stale()?;
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let path = self.root.join(format!("{STAGING}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));

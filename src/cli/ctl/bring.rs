@@ -6,9 +6,9 @@ use crate::image::pipeline::Options;
 use crate::image::registry::{Pull, Want};
 use crate::image::store::Image;
 use crate::image::transport::{Opened, Source};
-use crate::image::unpack::{IdRange, Owners, worker};
+use crate::image::unpack::{IdRange, Owners};
 use crate::image::{Descriptor, Platform, Reference, Store};
-use crate::sys::{self, signal};
+use crate::sys;
 use crate::{Error, Kind};
 use anyhow::Result;
 use std::io;
@@ -161,34 +161,6 @@ fn copy(from: &mut impl io::Read, to: &mut impl io::Write) -> io::Result<()> {
             other => other?,
         };
         to.write_all(&buffer[..n])?;
-    }
-}
-
-/// From here on a signal that would end us ends the unpacking, so that what was begun is removed.
-pub(crate) struct Interruptible(std::sync::Arc<std::sync::atomic::AtomicI32>);
-
-impl Interruptible {
-    pub fn begin() -> Result<Interruptible> {
-        let caught = std::sync::Arc::new(std::sync::atomic::AtomicI32::new(0));
-        let fd = signal::termination_fd().map_err(|e| e.error("signalfd", "taking over signals", ""))?;
-        let seen = caught.clone();
-        std::thread::spawn(move || {
-            while signal::poll(&[fd.as_fd()], -1).is_ok() {
-                if let Some(signal) = signal::next_signal(fd.as_fd()) {
-                    seen.store(signal, std::sync::atomic::Ordering::Relaxed);
-                    worker::interrupt();
-                }
-            }
-        });
-        Ok(Interruptible(caught))
-    }
-
-    /// The shell's code for it, if a signal came.
-    pub fn code(&self) -> Option<u8> {
-        match self.0.load(std::sync::atomic::Ordering::Relaxed) {
-            0 => None,
-            signal => Some(128 + signal as u8),
-        }
     }
 }
 

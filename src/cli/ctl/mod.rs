@@ -14,6 +14,7 @@ mod prune;
 mod push;
 mod rmi;
 mod run;
+mod signals;
 mod tag;
 mod unpack;
 mod verify;

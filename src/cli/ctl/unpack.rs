@@ -1,7 +1,8 @@
 //! `unpack`: a bundle from an image.
 
 use super::args::switch;
-use super::bring::{self, Brought, Interruptible};
+use super::bring::{self, Brought};
+use super::signals::Signals;
 use super::{Call, Verb, network, output};
 use crate::image::bundle::{self, Request};
 use crate::image::convert::Wishes;
@@ -38,7 +39,7 @@ pub(crate) const VERB: Verb = Verb {
 fn run(call: &Call) -> Result<u8> {
     let target = PathBuf::from(call.positionals.get(1).cloned().unwrap_or_default());
     let options = bring::options(call)?;
-    let signals = Interruptible::begin()?;
+    let signals = Signals::begin()?;
     let brought = Brought::begin(call, call.word(0)?)?;
     let wishes = Wishes { terminal: call.switch("tty"), host_network: call.switch("host-network"), ..wishes(&options.owners) };
     let (store, image) = (brought.store.clone(), brought.image.clone());
@@ -49,6 +50,7 @@ fn run(call: &Call) -> Result<u8> {
             None => Err(crate::Error::other("reading layer", layer.digest.to_string(), "the image is settled")),
         };
         let request = Request { store: &store, image: &image, open: &open, overlay: call.switch("overlay"), options, wishes };
+        signals.clean_up_on_signal();
         let made = bundle::make(&request, &target, || brought.borrow_mut().take().map_or(Ok(()), Brought::settle));
         match (made, signals.code()) {
             (_, Some(code)) => return Ok(code),

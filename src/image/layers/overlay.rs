@@ -91,6 +91,11 @@ impl Mounted {
         self
     }
 
+    /// Let it stay.
+    pub fn leave(mut self) {
+        self.armed = false;
+    }
+
     pub fn unmount(mut self) -> Result<()> {
         self.armed = false;
         mount::unmount(&self.target, 0).map_err(|e| e.error("umount2", "unmounting", self.target.to_string_lossy()))

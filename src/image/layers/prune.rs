@@ -42,15 +42,26 @@ impl Use {
     }
 }
 
+/// Forget that `bundle`, which is about to go, is made of layers.
+pub(in crate::image) fn forget_use(bundle: &Path) {
+    if let Ok(Some(noted)) = Use::of(bundle) {
+        // If it stays, the next `prune` removes it.
+        let _ = fs::remove_file(note_path(&noted.store, &noted.bundle));
+    }
+}
+
+fn note_path(root: &Path, bundle: &Path) -> PathBuf {
+    root.join(BUNDLES).join(format!("{}.json", Digest::of(bundle.as_os_str().as_encoded_bytes()).hex()))
+}
+
 impl Layers {
     /// Note that `bundle` is made of `layers`, which are kept as long as it is there. `written_at`: where it is now.
     pub fn note_use(&self, bundle: &Path, written_at: &Path, layers: &[String]) -> Result<()> {
         let bundle = std::path::absolute(bundle).map_err(failed("looking for", bundle))?;
-        let key = Digest::of(bundle.as_os_str().as_encoded_bytes());
         let note = Use { bundle, store: std::path::absolute(&self.root).map_err(failed("looking for", &self.root))?, layers: layers.to_vec() };
         let text = serde_json::to_vec(&note).map_err(|e| Error::other("writing", OVERLAY, e))?;
         // First in the bundle: a note in the store alone is one of a bundle that is gone.
-        for path in [written_at.join(OVERLAY), self.root.join(BUNDLES).join(format!("{}.json", key.hex()))] {
+        for path in [written_at.join(OVERLAY), note_path(&self.root, &note.bundle)] {
             fs::write(&path, &text).map_err(failed("writing", &path))?;
         }
         Ok(())
