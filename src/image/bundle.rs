@@ -12,10 +12,10 @@ use super::unpack::Owners;
 use crate::sys;
 use crate::{Error, Kind, Result, log, spec};
 use std::ffi::CString;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 /// The root file system's name in a bundle.
@@ -102,6 +102,16 @@ fn open_dir(path: &Path) -> Result<File> {
     File::open(path).map_err(failed("opening", path))
 }
 
+/// A directory that is ours, and no symlink: others may have put one there, where they may write too.
+fn open_own_dir(path: &Path) -> Result<File> {
+    let dir = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_DIRECTORY).open(path).map_err(failed("opening", path))?;
+    let owner = dir.metadata().map_err(failed("looking at", path))?.uid();
+    if owner != sys::process::geteuid() {
+        return Err(Error::other("making the bundle", path.display().to_string(), format!("it is there already and belongs to uid {owner}")).hint("remove it"));
+    }
+    Ok(dir)
+}
+
 /// A bundle in the making: removed when dropped, unless committed.
 struct Draft {
     path: PathBuf,
@@ -125,13 +135,13 @@ impl Draft {
                 Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(failed("making", &path)(e)),
                 _ => {}
             }
-            let dir = open_dir(&path)?;
+            let dir = open_own_dir(&path)?;
             if dir.try_lock().is_err() {
                 log::debug(&format!("waiting for another process that makes {}", bundle.display()));
                 dir.lock().map_err(failed("locking", &path))?;
             }
             // Whoever had the lock has renamed or removed it.
-            let is_named = fs::metadata(&path).is_ok_and(|named| dir.metadata().is_ok_and(|open| open.ino() == named.ino() && open.dev() == named.dev()));
+            let is_named = fs::symlink_metadata(&path).is_ok_and(|named| dir.metadata().is_ok_and(|open| open.ino() == named.ino() && open.dev() == named.dev()));
             if is_named {
                 check_free(bundle)?;
                 let draft = Draft { path, _dir: dir, committed: false };

@@ -70,8 +70,10 @@ impl State {
                 worker::interrupt();
             }
             Phase::Running(_) if from_terminal => {}
-            // It may have ended by itself.
-            Phase::Running(pidfd) => drop(pidfd_send_signal(pidfd.as_fd(), signal)),
+            Phase::Running(pidfd) => {
+                // It may have ended by itself.
+                let _ = pidfd_send_signal(pidfd.as_fd(), signal);
+            }
         }
     }
 }

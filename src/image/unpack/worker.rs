@@ -92,7 +92,10 @@ static RUNNING: Mutex<(Vec<Arc<OwnedFd>>, bool)> = Mutex::new((Vec::new(), false
 pub fn interrupt() {
     if let Ok(mut running) = RUNNING.lock() {
         running.1 = true;
-        running.0.iter().for_each(|pidfd| drop(process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)));
+        running.0.iter().for_each(|pidfd| {
+            // It may have ended by itself.
+            let _ = process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+        });
     }
 }
 
