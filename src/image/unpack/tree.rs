@@ -159,8 +159,12 @@ impl<'r> Tree<'r> {
         let failed = |call: &'static str, e: Errno| e.error(call, "opening the directory", show(prefix));
         let parent = self.levels[self.levels.len() - 1].fd.as_fd();
         let name = self.name.set(&prefix[start..]);
+        let mut mode = None;
         let opened = match fs::openat(parent, name, DIRECTORY | libc::O_NOFOLLOW, 0) {
-            Err(Errno(libc::EACCES)) if !self.privileged => open_by_force(parent, name),
+            Err(Errno(libc::EACCES)) if !self.privileged => open_by_force(parent, name).map(|(fd, before)| {
+                mode = Some(before);
+                fd
+            }),
             other => other,
         };
         let (fd, met) = match opened {
@@ -175,8 +179,9 @@ impl<'r> Tree<'r> {
         };
         extend(&mut self.path, &prefix[start..]);
         self.push(fd, met).map_err(|e| failed("fstat", e))?;
+        let level = self.innermost_mut();
+        level.mode = mode;
         if met == Met::Fresh {
-            let level = self.innermost_mut();
             (level.times, level.changed) = (times, true);
         }
         Ok(true)
@@ -303,14 +308,15 @@ impl Level {
     }
 }
 
-/// A directory without the permissions to enter it, as we aren't root.
-fn open_by_force(parent: BorrowedFd, name: &CStr) -> sys::Result<OwnedFd> {
+/// A directory without the permissions to enter it, as we aren't root; and its mode before that.
+fn open_by_force(parent: BorrowedFd, name: &CStr) -> sys::Result<(OwnedFd, u32)> {
     let stat = fs::lstatat(parent, name)?;
     if stat.st_mode & libc::S_IFMT != libc::S_IFDIR {
         return Err(Errno(libc::ENOTDIR));
     }
-    tree::chmodat(parent, name, stat.st_mode & 0o7777 | 0o700)?;
-    fs::openat(parent, name, DIRECTORY | libc::O_NOFOLLOW, 0)
+    let mode = stat.st_mode & 0o7777;
+    tree::chmodat(parent, name, mode | 0o700)?;
+    Ok((fs::openat(parent, name, DIRECTORY | libc::O_NOFOLLOW, 0)?, mode))
 }
 
 /// Remove `name` of `dir` with all that is in it; no symlink is followed.
@@ -321,7 +327,7 @@ pub(in crate::image) fn remove(dir: BorrowedFd, name: &CStr, privileged: bool) -
         other => return other,
     }
     let child = match fs::openat(dir, name, DIRECTORY | libc::O_NOFOLLOW, 0) {
-        Err(Errno(libc::EACCES)) if !privileged => open_by_force(dir, name)?,
+        Err(Errno(libc::EACCES)) if !privileged => open_by_force(dir, name)?.0,
         other => other?,
     };
     if !privileged {

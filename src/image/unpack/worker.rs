@@ -195,8 +195,8 @@ pub fn main() -> Result<()> {
     let stdin = sys::fs::STDIO[0];
     let (setup, [area, _]) = receive::<Setup>(stdin)?.ok_or_else(|| Error::other("setting up the unpacker", "", "no instructions"))?;
     let area = Arc::new(area.ok_or_else(|| Error::other("setting up the unpacker", "", "no directory"))?);
-    if let Ok((_, hard)) = process::rlimit(libc::RLIMIT_NOFILE) {
-        let _ = process::set_rlimit(0, libc::RLIMIT_NOFILE, hard.min(DESCRIPTORS), hard);
+    if let Ok((_, hard)) = process::rlimit(process::DESCRIPTORS) {
+        let _ = process::set_rlimit(0, process::DESCRIPTORS, hard.min(DESCRIPTORS), hard);
     }
     confine::process(area.as_fd().as_fd())?;
     let filter = Arc::new(confine::filter()?);
