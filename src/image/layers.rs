@@ -234,7 +234,8 @@ impl Provide<'_> {
     fn run(&self, missing: &[usize], summary: &mut Summary) -> Result<()> {
         let directories: Vec<File> = missing.iter().map(|at| self.make(*at)).collect::<Result<_>>()?;
         let way = |at: usize| if at == 0 { Way::Base } else { Way::Layer };
-        let tasks: Vec<Task> = missing.iter().zip(&directories).map(|(at, dir)| Task { layer: &self.layers[*at], way: way(*at), directory: dir.as_fd() }).collect();
+        let tasks: Vec<Task> =
+            missing.iter().zip(&directories).map(|(at, dir)| Task { layer: &self.layers[*at], way: way(*at), directory: dir.as_fd() }).collect();
         let pairs = std::thread::available_parallelism().map_or(1, usize::from).min(4).min(tasks.len());
         let mut later = Vec::new();
         pipeline::run(&tasks, pairs, self.open, self.staging.dir.as_fd(), self.options, |number, done| {

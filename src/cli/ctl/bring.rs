@@ -82,7 +82,11 @@ fn owners(call: &Call) -> Result<Owners> {
 fn range(flag: &str, text: &str) -> Result<IdRange, Error> {
     let numbers: Option<Vec<u32>> = text.split(':').map(|part| part.parse().ok()).collect();
     match numbers.as_deref() {
-        Some(&[container, host, size]) if size > 0 && container.checked_add(size - 1).is_some() && host.checked_add(size - 1).is_some_and(|last| last < u32::MAX) => Ok(IdRange { container, host, size }),
+        Some(&[container, host, size])
+            if size > 0 && container.checked_add(size - 1).is_some() && host.checked_add(size - 1).is_some_and(|last| last < u32::MAX) =>
+        {
+            Ok(IdRange { container, host, size })
+        }
         _ => Err(Error::usage(format!("--{flag} {text:?}: CONTAINER:HOST:SIZE is needed, three numbers of 32 bits"))),
     }
 }
@@ -98,7 +102,7 @@ pub(crate) struct Brought {
 enum From {
     /// It is whole.
     Here(Opened),
-    Registry(Pull),
+    Registry(Box<Pull>),
 }
 
 impl Brought {
@@ -123,7 +127,7 @@ impl Brought {
         let want = platform.map_or(Want::Here, Want::Platform);
         let pull = Pull::start(&network::client(call)?, &store, &reference, &want, &network::progress(call))?;
         let image = pull.image().cloned().ok_or_else(|| Error::other("fetching", word, "it is no image").hint("only images can be unpacked"))?;
-        Ok(Brought { store, image, from: From::Registry(pull) })
+        Ok(Brought { store, image, from: From::Registry(Box::new(pull)) })
     }
 
     /// A layer's compressed bytes: a file, or a pipe that is written to as they come.

@@ -109,7 +109,9 @@ fn of_image(call: &Call, command: Vec<String>, live: &Live) -> Result<PathBuf> {
             brought.settle()?;
             summary.lost.iter().for_each(|line| log::warn(line));
             // It goes with our mount namespace.
-            mounted.map(bundle::Mounted::leave);
+            if let Some(mounted) = mounted {
+                mounted.leave();
+            }
             Ok(live.dir.clone())
         }
         // The fetch's own failure says more.
@@ -138,7 +140,9 @@ fn runtime(call: &Call) -> Result<PathBuf> {
     }
     let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name("dhow")).filter(|path| path.is_file());
     let on_path = || std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join("dhow")).find(|path| path.is_file());
-    Ok(beside.or_else(on_path).ok_or_else(|| Error::other("looking for the runtime", "dhow", "it is neither beside dhowctl nor in $PATH").hint("--runtime FILE names one"))?)
+    Ok(beside
+        .or_else(on_path)
+        .ok_or_else(|| Error::other("looking for the runtime", "dhow", "it is neither beside dhowctl nor in $PATH").hint("--runtime FILE names one"))?)
 }
 
 impl Runtime {
