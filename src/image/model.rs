@@ -166,6 +166,7 @@ impl Index {
 
 /// A manifest or an index.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Document {
     Manifest(Manifest),
     Index(Index),

@@ -46,13 +46,6 @@ impl Fault {
         Fault::Final { cause: cause.into(), hint: String::new() }
     }
 
-    pub fn status(&self) -> Option<u16> {
-        match self {
-            Fault::Answer { status, .. } => Some(*status),
-            _ => None,
-        }
-    }
-
     fn passes(&self) -> bool {
         match self {
             Fault::Answer { status, .. } => matches!(status, 408 | 429 | 500 | 502 | 503 | 504),
@@ -161,8 +154,10 @@ impl Http {
         };
         let scheme = match ping("https") {
             Ok(_) => "https",
-            // Whatever is wrong with plain http as well is better said of what was meant.
-            Err(e) if speaks_no_tls(&e) && ping("http").is_ok() => "http",
+            Err(e) if speaks_no_tls(&e) => match ping("http") {
+                Ok(_) => "http",
+                Err(e) => return Err(self.explain(e, host)),
+            },
             Err(e) => return Err(self.explain(e, host)),
         };
         self.schemes.lock().unwrap_or_else(|e| e.into_inner()).insert(host.to_string(), scheme);

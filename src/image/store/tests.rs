@@ -34,7 +34,7 @@ fn image(store: &Store, layer: &[u8]) -> Descriptor {
 
 fn begin(store: &Store, descriptor: &Descriptor) -> Ingest {
     match store.begin(descriptor).unwrap() {
-        Begin::Ingest(ingest) => ingest,
+        Begin::Ingest(ingest) => *ingest,
         Begin::Have(_) => panic!("it is there"),
     }
 }

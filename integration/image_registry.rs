@@ -1,0 +1,1 @@
+//! dhowctl and a real registry.
