@@ -1,5 +1,7 @@
 //! A registry that behaves as badly as the test wants: a bare HTTP server whose every answer is decided by a closure.
 
+#![allow(dead_code)]
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
