@@ -35,7 +35,9 @@ fn run(call: &Call) -> Result<u8> {
         output::print_json(&rows)?;
     } else {
         let header = ["NAME", "DIGEST", "PLATFORM", "SIZE"].map(String::from).to_vec();
-        let cells = |row: &Row| vec![familiar(&row.name), row.digest[..19.min(row.digest.len())].into(), row.platforms.join(","), human(row.size)];
+        let cells = |row: &Row| {
+            vec![printable(&familiar(&row.name)), row.digest[..19.min(row.digest.len())].into(), printable(&row.platforms.join(",")), human(row.size)]
+        };
         let table: Vec<Vec<String>> = std::iter::once(header).chain(rows.iter().map(cells)).collect();
         output::print(&output::table(&table))?;
     }
@@ -62,6 +64,11 @@ pub(crate) fn platforms(store: &Store, entry: &Entry) -> Vec<String> {
 /// A name as people write it.
 pub(crate) fn familiar(name: &str) -> String {
     name.parse::<Reference>().map_or_else(|_| name.to_string(), |reference| reference.familiar())
+}
+
+/// Without what would move a terminal's cursor: the text is a stranger's.
+pub(crate) fn printable(text: &str) -> String {
+    text.replace(|c: char| c.is_control(), " ")
 }
 
 /// Bytes for people: `2.1 MB`.

@@ -1,7 +1,7 @@
 //! `inspect`: what an image is made of.
 
 use super::args::{format, switch, text};
-use super::images::{familiar, human, platforms};
+use super::images::{familiar, human, platforms, printable};
 use super::{Call, Verb, output};
 use crate::image::model::{Document, Execution, ImageConfig};
 use crate::image::store::{Entry, Image};
@@ -55,8 +55,8 @@ fn artifact(call: &Call, entry: &Entry, manifest: &crate::image::Manifest) -> Re
         return Ok(0);
     }
     let kind = if manifest.artifact_type.is_empty() { &manifest.config.media_type } else { &manifest.artifact_type };
-    let blobs: String = manifest.layers.iter().map(|l| format!("  {}  {:>9}  {}\n", l.digest, human(l.size), l.media_type)).collect();
-    output::print(&format!("Name:      {}\nDigest:    {}\nArtifact:  {kind}\nBlobs:\n{blobs}", entry.name, entry.descriptor.digest))?;
+    let blobs: String = manifest.layers.iter().map(|l| format!("  {}  {:>9}  {}\n", l.digest, human(l.size), printable(&l.media_type))).collect();
+    output::print(&format!("Name:      {}\nDigest:    {}\nArtifact:  {}\nBlobs:\n{blobs}", printable(&entry.name), entry.descriptor.digest, printable(kind)))?;
     Ok(0)
 }
 
@@ -89,7 +89,7 @@ fn as_text(store: &Store, entry: &Entry, image: &Image) -> String {
     let mut out = String::new();
     let mut line = |label: &str, value: &str| {
         if !value.is_empty() {
-            out.push_str(&format!("{label:<12} {value}\n"));
+            out.push_str(&format!("{label:<12} {}\n", printable(value)));
         }
     };
     let size: u64 = image.manifest.blobs().map(|d| d.size).sum();
@@ -104,7 +104,7 @@ fn as_text(store: &Store, entry: &Entry, image: &Image) -> String {
     execution(&image.config.config, &mut line);
     out.push_str("\nLAYER\n");
     for (layer, _) in layers(image) {
-        out.push_str(&format!("  {}  {:>9}  {}\n", layer.digest, human(layer.size), layer.media_type.rsplit('.').next().unwrap_or_default()));
+        out.push_str(&format!("  {}  {:>9}  {}\n", layer.digest, human(layer.size), printable(layer.media_type.rsplit('.').next().unwrap_or_default())));
     }
     out.push_str(&history(&image.config));
     out
@@ -130,7 +130,7 @@ fn history(config: &ImageConfig) -> String {
     }
     let lines = config.history.iter().map(|step| {
         let mark = if step.empty_layer { " " } else { "+" };
-        format!("  {mark} {}\n", step.created_by.replace(|c: char| c.is_control(), " "))
+        format!("  {mark} {}\n", printable(&step.created_by))
     });
     "\nHISTORY (+ made a layer)\n".to_string() + &lines.collect::<String>()
 }

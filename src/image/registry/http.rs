@@ -267,7 +267,7 @@ fn run(agent: &Agent, request: Request<SendBody>, limit: Option<Duration>) -> Re
 /// Twice as long each time, with some chance so that not everybody comes back at once; longer if the server says so.
 fn wait_before_retry(fault: &Fault, count: u32) -> Duration {
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
-    let base = FIRST_WAIT * 2u32.pow(count.min(8));
+    let base = FIRST_WAIT * 2u32.pow(count.min(9));
     let backed_off = base + base * (nanos % 256) / 512;
     match fault {
         Fault::Answer { retry_after: Some(asked), .. } => (*asked).max(backed_off).min(LONGEST_WAIT),

@@ -134,6 +134,7 @@ fn pruning_waits_for_a_fetch() {
     let scratch = Scratch::new("waits");
     let store = scratch.store();
     let hold = store.hold().unwrap();
+    assert_eq!(store.try_prune().unwrap(), None);
     std::thread::scope(|scope| {
         let prune = scope.spawn(|| store.prune().unwrap());
         let descriptor = image(&store, b"new");
