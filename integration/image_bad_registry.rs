@@ -11,7 +11,7 @@ mod support;
 use ctl::{Scratch, image, noise, tar};
 use dhow::image::model::media;
 use dhow::image::{Descriptor, Document, Store};
-use fake::{Fake, Reply, Request};
+use fake::{Fake, Proxy, Reply, Request};
 use serde_json::json;
 use std::fs;
 use std::net::UdpSocket;
@@ -151,6 +151,8 @@ fn silence_has_an_end() {
     let quick = ["fetch", "--timeout", "1", "--retries", "0"];
     let stalls = served.but_for_layer(|_, bytes| Reply::Stall { body: bytes[..1000].to_vec(), length: bytes.len() });
     scratch.ctl(&[&quick[..], &[&name(&stalls)]].concat()).fails(1, &["broke off after 1000 of", "silence"]);
+    let drips = served.but_for_layer(|_, bytes| Reply::Drip { length: bytes.len() });
+    scratch.ctl(&[&quick[..], &[&name(&drips)]].concat()).fails(1, &["is too slow"]);
     let hangs = Fake::start(|request| if request.path == "/v2/" { Reply::ok("{}") } else { Reply::Hang });
     scratch.ctl(&[&quick[..], &[&name(&hangs)]].concat()).fails(1, &["is silent: no answer within 1 seconds"]);
     let dead = Fake::start(|_| Reply::Hang);
@@ -333,6 +335,51 @@ fn plain_http_is_for_this_machine_unless_told() {
     scratch.ctl(&["fetch", "--insecure", &name(&fake)]).ok();
     fs::write(scratch.path("registries.conf"), format!("[[registry]]\nlocation = {:?}\ninsecure = true\n", fake.address)).unwrap();
     scratch.ctl(&["fetch", &name(&fake)]).ok();
+}
+
+#[test]
+fn through_a_proxy() {
+    let Some(address) = own_address() else { skip!("no address but loopback") };
+    let scratch = Scratch::new("proxy");
+    let served = Served::new(&scratch, 1000);
+    let registry = served.clone();
+    let fake = Fake::start_on(&address, move |request| registry.honest(request));
+    let proxy = Proxy::start();
+    let fetch = |no_proxy: &str| {
+        let mut command = scratch.ctl_command(&["fetch", "--insecure", &name(&fake)]);
+        command.env("HTTP_PROXY", format!("http://{}", proxy.address)).env("NO_PROXY", no_proxy);
+        scratch.spawn(command).finish()
+    };
+    fetch(&format!("example.com,{address}/32")).ok();
+    assert_eq!(proxy.tunnels(), Vec::<String>::new());
+    fetch("example.com").ok();
+    assert!(!proxy.tunnels().is_empty() && proxy.tunnels().iter().all(|t| *t == format!("CONNECT {}", fake.address)), "{:?}", proxy.tunnels());
+    let mut command = scratch.ctl_command(&["fetch", "--insecure", &name(&fake)]);
+    command.env("ALL_PROXY", "socks5://127.0.0.1:1");
+    scratch.spawn(command).finish().fails(1, &["SOCKS proxies are not supported"]);
+}
+
+#[test]
+fn a_broken_upload_goes_on_where_it_was() {
+    let scratch = Scratch::new("upload");
+    let served = Served::new(&scratch, 900_000);
+    let half = 400_000;
+    let fake = Fake::start(move |request| match request.method.as_str() {
+        "HEAD" => Reply::status(404, ""),
+        "POST" => Reply::status(202, "").with("Location", format!("/upload?id={}", request.count)),
+        // Only half of the layer arrived, and then the connection broke.
+        "PATCH" if request.count == 0 && request.header("content-length").is_some_and(|l| l.len() > 5) => Reply::Raw(Vec::new()),
+        "PATCH" => Reply::status(202, "").with("Location", request.path.clone()),
+        "GET" if request.path.starts_with("/upload") => Reply::status(204, "").with("Range", format!("0-{}", half - 1)),
+        "PUT" => Reply::status(201, ""),
+        _ => Reply::ok("{}"),
+    });
+    scratch.ctl(&["push", "--parallel", "1", "oci:served", &name(&fake)]).ok();
+    let sent: Vec<String> = fake.seen().iter().filter_map(|r| r.header("content-range").map(String::from)).collect();
+    let size = served.layer.size;
+    assert!(sent.contains(&format!("0-{}", size - 1)) && sent.contains(&format!("{half}-{}", size - 1)), "{sent:?}");
+    let put = fake.seen().into_iter().filter(|r| r.method == "PUT").map(|r| r.path).collect::<Vec<_>>();
+    assert!(put.iter().any(|p| p.contains(served.layer.digest.hex())) && put.last().unwrap().ends_with("/manifests/t"), "{put:?}");
 }
 
 #[test]

@@ -49,6 +49,10 @@ pub enum Reply {
         body: Vec<u8>,
         length: usize,
     },
+    /// The same, but then a byte every now and then.
+    Drip {
+        length: usize,
+    },
     /// No answer at all.
     Hang,
     /// A body without end, of blanks.
@@ -189,6 +193,13 @@ fn answer(mut stream: TcpStream, request: &Request, reply: Reply) -> std::io::Re
             stream.write_all(&body)?;
             wait_for_hangup(&mut stream);
         }
+        Reply::Drip { length } => {
+            stream.write_all(head(200, &[], Some(length)).as_bytes())?;
+            loop {
+                stream.write_all(b"x")?;
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+        }
         Reply::Hang => wait_for_hangup(&mut stream),
         Reply::Endless => {
             stream.write_all(head(200, &[], None).as_bytes())?;
@@ -204,4 +215,48 @@ fn answer(mut stream: TcpStream, request: &Request, reply: Reply) -> std::io::Re
 /// Until the client gives up.
 fn wait_for_hangup(stream: &mut TcpStream) {
     let _ = stream.read_to_end(&mut Vec::new());
+}
+
+/// A proxy that tunnels, and notes where to.
+pub struct Proxy {
+    pub address: String,
+    tunnels: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    pub fn start() -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let tunnels = Arc::new(Mutex::new(Vec::new()));
+        let noted = tunnels.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let noted = noted.clone();
+                std::thread::spawn(move || tunnel(client.unwrap(), &noted));
+            }
+        });
+        Proxy { address, tunnels }
+    }
+
+    pub fn tunnels(&self) -> Vec<String> {
+        self.tunnels.lock().unwrap().clone()
+    }
+}
+
+fn tunnel(client: TcpStream, noted: &Mutex<Vec<String>>) -> Option<()> {
+    let mut reader = BufReader::new(client.try_clone().ok()?);
+    let request = read_request(&mut reader)?;
+    noted.lock().unwrap().push(format!("{} {}", request.method, request.path));
+    let server = TcpStream::connect(&request.path).ok()?;
+    let mut client = client;
+    client.write_all(b"HTTP/1.1 200 Tunnel\r\n\r\n").ok()?;
+    let (mut back, mut from_server) = (client.try_clone().ok()?, server.try_clone().ok()?);
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from_server, &mut back);
+        let _ = back.shutdown(std::net::Shutdown::Write);
+    });
+    let mut server = server;
+    let _ = std::io::copy(&mut reader, &mut server);
+    let _ = server.shutdown(std::net::Shutdown::Write);
+    Some(())
 }

@@ -178,6 +178,10 @@ fn a_cycle_of_indexes_ends() {
 fn other_layouts() {
     let scratch = Scratch::new("other");
     assert!(Store::existing(&scratch.0).unwrap_err().to_string().contains("no oci-layout"));
+    fs::create_dir(&scratch.0).unwrap();
+    fs::write(scratch.0.join("letter.txt"), "dear").unwrap();
+    assert!(Store::open(&scratch.0).unwrap_err().to_string().contains("not empty: there is \"letter.txt\""));
+    fs::remove_file(scratch.0.join("letter.txt")).unwrap();
     let store = scratch.store();
     fs::write(scratch.0.join(LAYOUT), "{\"imageLayoutVersion\":\"2.0.0\"}").unwrap();
     assert!(Store::existing(store.root()).unwrap_err().to_string().contains("version 2.0.0"));
