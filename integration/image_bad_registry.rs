@@ -205,6 +205,27 @@ fn what_has_another_digest_is_not_kept() {
 }
 
 #[test]
+fn a_mirror_that_lies_is_passed_over() {
+    let scratch = Scratch::new("mirror");
+    let served = Served::new(&scratch, 300_000);
+    let lies = served.but_for_layer(|_, mut bytes| {
+        bytes[50_000] ^= 1;
+        Reply::ok(bytes)
+    });
+    let breaks = served.but_for_layer(|_, bytes| cut(&bytes, 100_000));
+    let honest = served.fake();
+    let mirror = |fake: &Fake| format!("[[registry.mirror]]\nlocation = {:?}\n", fake.address);
+    let conf = format!("[[registry]]\nlocation = {:?}\n{}{}", honest.address, mirror(&lies), mirror(&breaks));
+    fs::write(scratch.path("registries.conf"), conf).unwrap();
+    scratch.ctl(&["fetch", "--retries", "0", &name(&honest)]).ok();
+    // What the second mirror had given was right, and is not fetched again.
+    let hex = served.layer.digest.hex();
+    assert_eq!((lies.seen_of(hex).len(), breaks.seen_of(hex).len(), honest.seen_of(hex)[0].range()), (1, 1, Some(100_000)));
+    assert_eq!(honest.seen_of("/manifests/").len(), 0);
+    scratch.assert_sound();
+}
+
+#[test]
 fn a_blob_has_the_size_that_its_descriptor_says() {
     let scratch = Scratch::new("size");
     let served = Served::new(&scratch, 1000);

@@ -181,6 +181,7 @@ fn layouts_and_archives() {
     let name = registry.name("a/b:v1");
     scratch.ctl(&["fetch", "-o", "oci:out", &name]).ok();
     scratch.tool("skopeo", &["inspect", "oci:out:v1"]);
+    assert!(scratch.ctl(&["inspect", "oci:out"]).ok().contains("in 2 layers"));
     scratch.ctl(&["fetch", "-o", "docker-archive:image.tar:busybox:mine", &name]).ok();
     let seen: Value = serde_json::from_str(&scratch.tool("skopeo", &["inspect", "docker-archive:image.tar:busybox:mine"])).unwrap();
     assert_eq!(seen["Layers"].as_array().unwrap().len(), 2);
@@ -203,6 +204,8 @@ fn layouts_and_archives() {
 #[test]
 fn what_is_not_there() {
     let scratch = Scratch::new("unknown");
+    assert_eq!(scratch.ctl(&["images", "-q"]).ok(), "");
+    assert!(!scratch.path("store").exists(), "looking makes nothing");
     let registry = Registry::plain(&scratch);
     push_by_skopeo(&scratch, &registry, "a/b:1.27-alpine");
     scratch.ctl(&["fetch", &registry.name("a/b:1.27-alpin")]).fails(1, &["manifest unknown", "did you mean 1.27-alpine?"]);

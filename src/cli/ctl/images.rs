@@ -2,6 +2,7 @@
 
 use super::args::{format, switch};
 use super::{Call, Verb, output};
+use crate::Kind;
 use crate::image::model::Document;
 use crate::image::{Reference, Store, store::Entry};
 use anyhow::Result;
@@ -27,8 +28,12 @@ struct Row {
 }
 
 fn run(call: &Call) -> Result<u8> {
-    let store = call.store()?;
-    let rows: Vec<Row> = store.entries()?.iter().map(|entry| row(&store, entry)).collect();
+    // Looking makes nothing: where there is no store there are no images.
+    let rows: Vec<Row> = match Store::existing(&call.store_dir) {
+        Ok(store) => store.entries()?.iter().map(|entry| row(&store, entry)).collect(),
+        Err(e) if e.kind == Kind::NotFound => Vec::new(),
+        Err(e) => return Err(e.into()),
+    };
     if call.switch("quiet") {
         output::print(&rows.iter().map(|row| format!("{}\n", row.name)).collect::<String>())?;
     } else if call.text("format") == Some("json") {

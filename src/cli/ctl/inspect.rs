@@ -3,8 +3,10 @@
 use super::args::{format, switch, text};
 use super::images::{familiar, human, platforms, printable};
 use super::{Call, Verb, output};
+use crate::Error;
 use crate::image::model::{Document, Execution, ImageConfig};
 use crate::image::store::{Entry, Image};
+use crate::image::transport::{Opened, Source};
 use crate::image::{Platform, Store};
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -12,8 +14,8 @@ use serde_json::{Value, json};
 pub(crate) const VERB: Verb = Verb {
     name: "inspect",
     about: "show an image's config, layers, history and platforms",
-    usage: "IMAGE",
-    details: "Of the image in the store. --raw prints the manifest or index as it came, byte for byte.\n\n  dhowctl inspect nginx:1.27\n  dhowctl inspect --format json nginx:1.27 | jq .config.Env",
+    usage: "IMAGE|oci:DIR[:NAME]",
+    details: "Of the image in the store, or in another layout. --raw prints the manifest or index as it came, byte for byte.\n\n  dhowctl inspect nginx:1.27\n  dhowctl inspect --format json nginx:1.27 | jq .config.Env",
     positionals: (1, 1),
     flags: || {
         vec![
@@ -27,8 +29,11 @@ pub(crate) const VERB: Verb = Verb {
 };
 
 fn run(call: &Call) -> Result<u8> {
-    let store = call.store()?;
-    let entry = store.resolve(call.word(0)?)?;
+    let source = Source::parse(call.word(0)?)?;
+    if let Source::Archive { .. } = source {
+        return Err(Error::usage("inspect: an archive has to be pushed or unpacked to be looked into").into());
+    }
+    let Opened { store, entry, hold: _hold } = source.open(|| Store::existing(&call.store_dir))?;
     if call.switch("raw") {
         let bytes = store.read_blob(&entry.descriptor)?;
         output::print(&String::from_utf8_lossy(&bytes))?;
