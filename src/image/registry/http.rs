@@ -46,13 +46,6 @@ impl Fault {
         Fault::Final { cause: cause.into(), hint: String::new() }
     }
 
-    pub fn status(&self) -> Option<u16> {
-        match self {
-            Fault::Answer { status, .. } => Some(*status),
-            _ => None,
-        }
-    }
-
     fn passes(&self) -> bool {
         match self {
             Fault::Answer { status, .. } => matches!(status, 408 | 429 | 500 | 502 | 503 | 504),
@@ -161,8 +154,10 @@ impl Http {
         };
         let scheme = match ping("https") {
             Ok(_) => "https",
-            // Whatever is wrong with plain http as well is better said of what was meant.
-            Err(e) if speaks_no_tls(&e) && ping("http").is_ok() => "http",
+            Err(e) if speaks_no_tls(&e) => match ping("http") {
+                Ok(_) => "http",
+                Err(e) => return Err(self.explain(e, host)),
+            },
             Err(e) => return Err(self.explain(e, host)),
         };
         self.schemes.lock().unwrap_or_else(|e| e.into_inner()).insert(host.to_string(), scheme);
@@ -272,7 +267,7 @@ fn run(agent: &Agent, request: Request<SendBody>, limit: Option<Duration>) -> Re
 /// Twice as long each time, with some chance so that not everybody comes back at once; longer if the server says so.
 fn wait_before_retry(fault: &Fault, count: u32) -> Duration {
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
-    let base = FIRST_WAIT * 2u32.pow(count.min(8));
+    let base = FIRST_WAIT * 2u32.pow(count.min(9));
     let backed_off = base + base * (nanos % 256) / 512;
     match fault {
         Fault::Answer { retry_after: Some(asked), .. } => (*asked).max(backed_off).min(LONGEST_WAIT),

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub enum Begin {
     /// Nothing: here it is.
     Have(File),
-    Ingest(Ingest),
+    Ingest(Box<Ingest>),
 }
 
 /// A blob being written, locked against other processes. What was written stays for the next try if this is dropped,
@@ -52,7 +52,7 @@ impl Store {
             if !is_at(&file, &path) || self.has(descriptor) {
                 continue;
             }
-            return Ingest::new(self, descriptor, file, path).map(Begin::Ingest);
+            return Ingest::new(self, descriptor, file, path).map(|ingest| Begin::Ingest(Box::new(ingest)));
         }
     }
 
