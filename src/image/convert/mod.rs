@@ -6,6 +6,7 @@ mod user;
 use super::ImageConfig;
 use super::unpack::Owners;
 use crate::spec::{IdMapping, Mount, Namespace, OCI_VERSION, Process, Root, Spec};
+use crate::sys::process::{getegid, geteuid};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
@@ -24,6 +25,14 @@ pub struct Wishes {
     pub cgroup_v2: bool,
     /// For a user without privileges: (uid, gid) of the caller, who becomes root inside.
     pub rootless: Option<(u32, u32)>,
+}
+
+impl Wishes {
+    /// What follows from the machine and from who we are.
+    pub fn here(owners: &Owners) -> Wishes {
+        let cgroup_v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        Wishes { root: super::bundle::ROOTFS.into(), cgroup_v2, rootless: (*owners == Owners::Own).then(|| (geteuid(), getegid())), ..Wishes::default() }
+    }
 }
 
 /// The configuration for a container of the image whose root file system is at `rootfs`. `owners` are those with which

@@ -26,6 +26,11 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::os::fd::BorrowedFd;
 
+/// Whether we may give files to others and make devices.
+pub fn are_root() -> bool {
+    sys::process::geteuid() == 0
+}
+
 /// Onto what a layer comes, and so what its whiteouts mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Way {
