@@ -47,6 +47,10 @@ if [ "$1" = test ] || [ "$1" = test-callers ]; then
     need iptables /usr/sbin/iptables
     need tini /usr/bin/tini
     need curl /usr/bin/curl
+    # dhowctl's registry, its certificates, and those who read what it writes
+    need openssl /usr/bin/openssl
+    need skopeo /usr/bin/skopeo
+    need umoci /usr/bin/umoci
 fi
 if [ "$1" = test-callers ]; then
     need debootstrap /usr/sbin/debootstrap

@@ -18,6 +18,9 @@ pub enum Format {
     Text,
     /// `{"level":"error","msg":"…","time":"…"}`
     Json,
+    /// `error: …`, for people at a terminal.
+    #[cfg(feature = "image")]
+    Plain,
 }
 
 /// Where lines go and which.
@@ -135,6 +138,8 @@ fn to_stderr(text: &str) {
 fn format_line(format: Format, level: Level, message: &str, now: SystemTime) -> String {
     let (time, level) = (rfc3339(now), level.as_str());
     match format {
+        #[cfg(feature = "image")]
+        Format::Plain => format!("{level}: {message}\n"),
         Format::Text => format!("time=\"{time}\" level={level} msg={}\n", quote_if_needed(message)),
         // A string always serialises.
         Format::Json => {

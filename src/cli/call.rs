@@ -12,10 +12,15 @@ pub(crate) struct Call {
     pub context: Context,
     /// `--root` was given, rather than the default.
     pub root_given: bool,
-    pub matches: ArgMatches,
-    pub positionals: Vec<OsString>,
-    /// Switches that were given as `=false`.
-    pub off: Vec<String>,
+    pub words: Words,
+}
+
+impl std::ops::Deref for Call {
+    type Target = Words;
+
+    fn deref(&self) -> &Words {
+        &self.words
+    }
 }
 
 impl Call {
@@ -23,7 +28,17 @@ impl Call {
     pub fn id(&self) -> Result<&str> {
         self.positional(0).map(Option::unwrap_or_default)
     }
+}
 
+/// A command's own words, whichever program's command it is.
+pub(crate) struct Words {
+    pub matches: ArgMatches,
+    pub positionals: Vec<OsString>,
+    /// Switches that were given as `=false`.
+    pub off: Vec<String>,
+}
+
+impl Words {
     /// The positional at `index`, which has to be UTF-8.
     pub fn positional(&self, index: usize) -> Result<Option<&str>> {
         match self.positionals.get(index) {

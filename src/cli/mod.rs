@@ -5,6 +5,8 @@
 
 mod args;
 mod call;
+#[cfg(feature = "image")]
+pub mod ctl;
 mod globals;
 mod help;
 mod output;
@@ -32,7 +34,7 @@ mod version;
 
 use crate::{Error, log};
 use args::FlagsEnd;
-use call::Call;
+use call::{Call, Words};
 use globals::Globals;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -206,14 +208,14 @@ fn dispatch(argv: &[OsString]) -> Result<u8, Stop> {
 
 /// Check the positionals, read the flags, run.
 fn call(program: String, verb: &'static Verb, command: clap::Command, split: args::Split, globals: Globals) -> Result<u8, Stop> {
-    check_count(&program, verb, split.positionals.len())?;
+    check_count(&program, verb.name, verb.positionals, split.positionals.len())?;
     let matches = command.try_get_matches_from(split.own).map_err(|e| Stop::usage(args::one_line(&e)))?;
     let (context, root_given) = if verb.stateless { Default::default() } else { globals.into_context()? };
     if log::debug_enabled() {
         let id = split.positionals.first().map_or_else(Default::default, |id| id.to_string_lossy());
         log::debug(&format!("dhow {}: {} {id}, state below {}", version::VERSION, verb.name, context.root.display()));
     }
-    let call = Call { program, context, root_given, matches, positionals: split.positionals, off: split.off };
+    let call = Call { program, context, root_given, words: Words { matches, positionals: split.positionals, off: split.off } };
     (verb.run)(&call).map_err(|e| {
         let prefix = match verb.failure.prefix {
             Prefix::None => String::new(),
@@ -233,15 +235,13 @@ fn unknown_command(name: &str) -> Stop {
 }
 
 /// runc's words, which scripts match on, and where to read on.
-fn check_count(program: &str, verb: &Verb, given: usize) -> Result<(), Stop> {
-    let (min, max) = verb.positionals;
+fn check_count(program: &str, name: &str, (min, max): (usize, usize), given: usize) -> Result<(), Stop> {
     let rule = match (min, max) {
         (min, max) if min == max && given != min => format!("exactly {min}"),
         (min, _) if given < min => format!("a minimum of {min}"),
         (_, max) if given > max => format!("a maximum of {max}"),
         _ => return Ok(()),
     };
-    let name = verb.name;
     Err(Stop::usage(format!("{program}: \"{name}\" requires {rule} argument(s) (see {program} {name} --help)")))
 }
 

@@ -202,7 +202,7 @@ pub fn pipe_size(fd: BorrowedFd) -> Result<usize> {
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETPIPE_SZ) }).map(|n| n as usize)
 }
 
-/// Have it hold `size` bytes, which the kernel rounds up; how many it is then.
+/// Have it hold `size` bytes, which the kernel rounds up; how many it is then. fcntl(2) F_SETPIPE_SZ.
 pub fn set_pipe_size(fd: BorrowedFd, size: i32) -> Result<usize> {
     // SAFETY: no memory is involved.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, size) }).map(|n| n as usize)

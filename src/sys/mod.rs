@@ -7,12 +7,14 @@ pub mod alloc;
 pub mod bpf;
 pub mod cgroup;
 pub mod fs;
+pub mod landlock;
 pub mod mount;
 pub mod net;
 pub mod netlink;
 pub mod process;
 pub mod signal;
 pub mod socket;
+pub mod tree;
 pub mod tty;
 
 /// The kernel's error number.

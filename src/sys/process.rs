@@ -231,6 +231,10 @@ pub fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, limit.as_ptr(), 0usize) }).map(drop)
 }
 
+/// How many descriptors a process may have. libc's constant has another type with musl than with glibc.
+#[allow(clippy::unnecessary_cast)]
+pub const DESCRIPTORS: u32 = libc::RLIMIT_NOFILE as u32;
+
 /// Our own limit: (soft, hard).
 pub fn rlimit(resource: u32) -> Result<(u64, u64)> {
     let mut limit = [0u64; 2];

@@ -25,12 +25,17 @@ pub fn signal_fd() -> Result<OwnedFd> {
 
 /// The next pending signal of a [`signal_fd`], None when there is none.
 pub fn next_signal(fd: BorrowedFd) -> Option<i32> {
+    next_signal_and_source(fd).map(|(signal, _)| signal)
+}
+
+/// The same, and whether the kernel sent it, as for Ctrl-C: then all of the terminal's foreground processes have got it.
+pub fn next_signal_and_source(fd: BorrowedFd) -> Option<(i32, bool)> {
     let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
     let size = size_of::<libc::signalfd_siginfo>();
     // SAFETY: the kernel writes whole structs; the length read is checked before use.
     unsafe {
         let n = libc::read(fd.as_raw_fd(), info.as_mut_ptr().cast(), size);
-        (n == size as isize).then(|| info.assume_init().ssi_signo as i32)
+        (n == size as isize).then(|| info.assume_init()).map(|info| (info.ssi_signo as i32, info.ssi_code == libc::SI_KERNEL))
     }
 }
 
@@ -84,4 +89,18 @@ pub fn poll(fds: &[BorrowedFd], timeout: i32) -> Result<u32> {
 pub fn kill(pid: i32, signal: i32) -> Result<()> {
     // SAFETY: no memory is involved.
     check(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// Receive the signals that end an ordinary process by a descriptor instead; the threads made later have them blocked too.
+pub fn termination_fd() -> Result<OwnedFd> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset fills the set; the result is a new descriptor of ours.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2] {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        check(libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()))?;
+        Ok(OwnedFd::from_raw_fd(check(libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?))
+    }
 }

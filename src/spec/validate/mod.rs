@@ -18,7 +18,7 @@ mod process;
 mod resources;
 mod seccomp;
 mod shape;
-mod suggest;
+pub(crate) mod suggest;
 mod table;
 mod top;
 mod tree;

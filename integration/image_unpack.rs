@@ -1,0 +1,444 @@
+//! Unpacking: every kind of entry as umoci has it, both ways of unpacking alike, and nothing half made when it is broken off.
+
+#[path = "support/layers.rs"]
+mod layers;
+
+use layers::*;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+macro_rules! skip {
+    ($($reason:tt)*) => {{
+        eprintln!("skipped: {}: {}", std::thread::current().name().unwrap_or("?"), format_args!($($reason)*));
+        return;
+    }};
+}
+
+macro_rules! needs_root {
+    () => {
+        // SAFETY: geteuid(2) can't fail.
+        if unsafe { libc::geteuid() } != 0 {
+            skip!("needs root");
+        }
+    };
+}
+
+/// All that an entry of a file system is, as text. Hard links are named by the first of their names; one without another
+/// is none: in an overlay a file still counts the names that it has in a layer below.
+fn describe(root: &Path) -> BTreeMap<String, String> {
+    fn walk(root: &Path, path: &Path, links: &mut BTreeMap<u64, Vec<String>>, out: &mut BTreeMap<String, String>) {
+        let meta = fs::symlink_metadata(path).unwrap();
+        let name = path.strip_prefix(root).unwrap().display().to_string();
+        let kind = meta.file_type();
+        let mut text = format!("{:o} {}:{} {}.{:09}", meta.mode(), meta.uid(), meta.gid(), meta.mtime(), meta.mtime_nsec());
+        if kind.is_file() {
+            let content = fs::read(path).unwrap();
+            text += &format!(" {} {}", content.len(), dhow::image::Digest::of(&content).short());
+        } else if kind.is_symlink() {
+            text += &format!(" -> {}", fs::read_link(path).unwrap().display());
+        } else if kind.is_char_device() || kind.is_block_device() {
+            text += &format!(" dev {:x}", meta.rdev());
+        }
+        if meta.nlink() > 1 && !kind.is_dir() {
+            links.entry(meta.ino()).or_default().push(name.clone());
+        }
+        for (key, value) in xattrs(path) {
+            text += &format!(" {key}={value:02x?}");
+        }
+        out.insert(name, text);
+        if kind.is_dir() {
+            let mut children: Vec<_> = fs::read_dir(path).unwrap().map(|e| e.unwrap().path()).collect();
+            children.sort();
+            children.iter().for_each(|child| walk(root, child, links, out));
+        }
+    }
+    let (mut out, mut links) = (BTreeMap::new(), BTreeMap::new());
+    walk(root, root, &mut links, &mut out);
+    for names in links.values().filter(|names| names.len() > 1) {
+        names.iter().for_each(|name| *out.get_mut(name).unwrap() += &format!(" = {}", names[0]));
+    }
+    out
+}
+
+/// But for overlayfs's own.
+fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+    let mut names = vec![0u8; 1 << 16];
+    // SAFETY: the buffer is writable for its length.
+    let n = unsafe { libc::llistxattr(path.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
+    let mut out = BTreeMap::new();
+    for name in names[..n.max(0) as usize].split(|b| *b == 0).filter(|n| !n.is_empty() && !n.starts_with(b"trusted.overlay.")) {
+        let key = CString::new(name).unwrap();
+        let mut value = vec![0u8; 1 << 16];
+        // SAFETY: the buffer is writable for its length.
+        let n = unsafe { libc::lgetxattr(path.as_ptr(), key.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+        value.truncate(n.max(0) as usize);
+        out.insert(String::from_utf8_lossy(name).into_owned(), value);
+    }
+    out
+}
+
+#[track_caller]
+fn assert_same(ours: &BTreeMap<String, String>, theirs: &BTreeMap<String, String>) {
+    let differ: Vec<String> = ours
+        .keys()
+        .chain(theirs.keys())
+        .filter(|name| ours.get(*name) != theirs.get(*name))
+        .map(|name| format!("{name:?}: {:?} against {:?}", ours.get(name), theirs.get(name)))
+        .collect();
+    assert!(differ.is_empty(), "{} differ:\n{}", differ.len(), differ.join("\n"));
+}
+
+/// CAP_NET_BIND_SERVICE+ep, version 2.
+const CAPABILITY: &[u8] = b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+/// user::rwx, user:1000:r--, group::r-x, mask::r-x, other::---
+const ACL: &[u8] =
+    b"\x02\0\0\0\x01\0\x07\0\xff\xff\xff\xff\x02\0\x04\0\xe8\x03\0\0\x04\0\x05\0\xff\xff\xff\xff\x10\0\x05\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
+
+/// An image with every kind of entry, in three layers.
+fn everything() -> Vec<Tar> {
+    let long = format!("{}/{}", "d".repeat(120), "f".repeat(130));
+    let owned = |kind, path, mode, uid, gid| Header { mode, uid, gid, mtime: 1_234_567_890, ..header(kind, path) };
+    let first = Tar::new()
+        .raw(&owned(b'5', b"./", 0o755, 0, 0), b"")
+        .raw(&owned(b'5', b"./bin/", 0o755, 0, 0), b"")
+        .raw(&owned(b'0', b"./bin/suid", 0o4755, 0, 0), b"suid")
+        .raw(&owned(b'0', b"./bin/sgid", 0o2755, 0, 50), b"sgid")
+        .raw(&owned(b'0', b"./bin/theirs", 0o4711, 1000, 1001), b"theirs")
+        .raw(&owned(b'5', b"./shared/", 0o2775, 10, 20), b"")
+        .raw(&owned(b'0', b"./shared/file", 0o664, 10, 21), b"x")
+        .raw(&owned(b'5', b"./shared/sub/", 0o700, 3, 4), b"")
+        .raw(&owned(b'5', b"./tmp/", 0o1777, 0, 0), b"")
+        .raw(&owned(b'0', b"./none", 0o000, 7, 8), b"")
+        .pax(&[("mtime", b"1500000000.123456789"), ("SCHILY.xattr.user.one", b"1"), ("SCHILY.xattr.user.two", b"2\n=\0x")])
+        .file("./attrs", "attrs")
+        .pax(&[("SCHILY.xattr.security.capability", CAPABILITY)])
+        .raw(&owned(b'0', b"./bin/capable", 0o755, 0, 5), b"capable")
+        .pax(&[("SCHILY.xattr.system.posix_acl_access", ACL)])
+        .raw(&owned(b'0', b"./acl", 0o750, 0, 0), b"acl")
+        .pax(&[("SCHILY.xattr.system.posix_acl_default", ACL), ("SCHILY.xattr.trusted.thing", b"t")])
+        .raw(&owned(b'5', b"./acldir/", 0o755, 0, 0), b"")
+        .raw(&owned(b'0', b"./acldir/child", 0o644, 0, 0), b"no acl")
+        .raw(&Header { link: b"../some/where", ..owned(b'2', b"./bin/link", 0o777, 9, 9) }, b"")
+        .raw(&Header { link: b"./bin/suid", ..owned(b'1', b"./bin/hard", 0o4755, 0, 0) }, b"")
+        .raw(&Header { link: b"bin/link", ..owned(b'1', b"./bin/hardsym", 0o777, 0, 0) }, b"")
+        .raw(&Header { device: (1, 3), ..owned(b'3', b"./null", 0o666, 0, 0) }, b"")
+        .raw(&Header { device: (8, 259), ..owned(b'4', b"./disk", 0o660, 0, 6) }, b"")
+        .raw(&owned(b'6', b"./fifo", 0o600, 2, 2), b"")
+        .pax(&[("path", long.as_bytes()), ("uid", b"3000000"), ("gid", b"3000001")])
+        .file("short", "long")
+        .pax(&[("mtime", b"-1.25")])
+        .file("./old", "before 1970")
+        .file("./big", &"0123456789abcdef".repeat(100_000))
+        .raw(&owned(b'5', b"./gone/", 0o755, 0, 0), b"")
+        .file("./gone/x", "x")
+        .file("./changed", "before");
+    let second = Tar::new()
+        .raw(&owned(b'5', b"./", 0o750, 0, 0), b"")
+        .file("./.wh.gone", "")
+        .file("./changed", "after")
+        .raw(&owned(b'5', b"./acldir/", 0o711, 5, 5), b"")
+        .raw(&owned(b'0', b"./acldir/other", 0o644, 0, 0), b"no acl either")
+        // No entry for bin: its times stay.
+        .raw(&owned(b'0', b"./shared/sub/new", 0o600, 3, 4), b"new");
+    let third = Tar::new()
+        .raw(&owned(b'5', b"./shared/sub/", 0o755, 3, 4), b"")
+        .raw(&owned(b'0', b"./shared/sub/new", 0o600, 3, 4), b"newer")
+        .file("./bin/suid", "another");
+    vec![first, second, third]
+}
+
+fn umoci(place: &Place) -> BTreeMap<String, String> {
+    let out = Command::new("umoci").args(["raw", "unpack", "--image", "image:latest", "theirs"]).current_dir(&place.dir).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    describe(&place.path("theirs"))
+}
+
+fn has(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok()
+}
+
+#[test]
+fn every_kind_of_entry_as_umoci_has_it() {
+    needs_root!();
+    if !has("umoci") {
+        skip!("needs umoci");
+    }
+    let place = Place::new("umoci").image(everything());
+    let mut theirs = umoci(&place);
+    place.unpack(&[]);
+    let mut ours = describe(&place.root(""));
+    // A directory that nobody named: umoci leaves the time of unpacking.
+    for tree in [&mut ours, &mut theirs] {
+        let implied = tree.get_mut(&"d".repeat(120)).unwrap();
+        *implied = implied.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    }
+    // umoci makes what is below a directory with a default ACL inherit it; the archive says otherwise.
+    for name in ["acldir/child", "acldir/other"] {
+        assert!(!ours[name].contains("posix_acl"), "{}", ours[name]);
+        theirs.remove(name);
+        ours.remove(name);
+    }
+    assert_same(&ours, &theirs);
+}
+
+#[test]
+fn an_overlay_looks_the_same() {
+    needs_root!();
+    let place = Place::new("overlay").image(everything());
+    place.unpack(&[]);
+    let plain = describe(&place.root(""));
+    place.again();
+    place.unpack(&["--overlay"]);
+    let mut merged = describe(&place.root(""));
+    // It is what changes in the container that has the root's time.
+    let time = |text: &str| text.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    let mut plain = plain;
+    for tree in [&mut plain, &mut merged] {
+        let root = tree.get_mut("").unwrap();
+        *root = time(root);
+    }
+    assert_same(&merged, &plain);
+    // A second bundle has the layers at hand: nothing is read, so nothing needs to be there.
+    place.again();
+    let media = fs::read_dir(place.path("image/blobs/sha256")).unwrap().map(|e| e.unwrap().path());
+    media.filter(|p| fs::read(p).unwrap().starts_with(&[0x1f, 0x8b])).for_each(|p| fs::write(p, b"").unwrap());
+    place.unpack(&["--overlay"]);
+    assert_eq!(fs::read_to_string(place.root("changed")).unwrap(), "after");
+}
+
+#[test]
+fn gnu_tar_s_formats() {
+    needs_root!();
+    let place = Place::new("gnu");
+    let source = place.path("source");
+    fs::create_dir_all(source.join("x".repeat(150))).unwrap();
+    fs::write(source.join("x".repeat(150)).join("y".repeat(180)), "deep").unwrap();
+    std::os::unix::fs::symlink("t".repeat(140), source.join("link")).unwrap();
+    // Data, a hole, data, a hole at the end.
+    let sparse = fs::File::create(source.join("sparse")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&sparse, &[1; 70_000], 1 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&sparse, &[2; 5000], 5 << 20).unwrap();
+    sparse.set_len(9 << 20).unwrap();
+    let wanted = describe(&source);
+    for format in [
+        &["--format=gnu"][..],
+        &["--format=pax"],
+        &["--format=pax", "--sparse", "--sparse-version=0.0"],
+        &["--format=pax", "--sparse", "--sparse-version=0.1"],
+        &["--format=pax", "--sparse", "--sparse-version=1.0"],
+        &["--format=gnu", "--sparse"],
+    ] {
+        let out = Command::new("tar").args(format).args(["--numeric-owner", "-C"]).arg(&source).args(["-cf", "-", "."]).output().unwrap();
+        assert!(out.status.success());
+        let _ = fs::remove_dir_all(place.path("image"));
+        let blob = Blob { diff_id: dhow::image::Digest::of(&out.stdout), bytes: gzip(&out.stdout), media: "application/vnd.oci.image.layer.v1.tar+gzip" };
+        layout(&place.path("image"), &[blob], json!({"Cmd": ["x"]}));
+        place.unpack(&[]);
+        let mut ours = describe(&place.root(""));
+        let mut wanted = wanted.clone();
+        if format[0] == "--format=gnu" {
+            // It has whole seconds.
+            for tree in [&mut ours, &mut wanted] {
+                tree.values_mut().for_each(|text| *text = text.split(' ').map(|word| word.split('.').next().unwrap()).collect::<Vec<_>>().join(" "));
+            }
+        }
+        assert_same(&ours, &wanted);
+        if format.contains(&"--sparse") {
+            let blocks = fs::metadata(place.root("sparse")).unwrap().blocks();
+            assert!(blocks * 512 < 1 << 20, "{format:?}: {blocks} blocks");
+        }
+        place.again();
+    }
+}
+
+#[test]
+fn compressed_or_not_by_content() {
+    needs_root!();
+    let raw = Tar::new().file("x", "x").end();
+    let id = || dhow::image::Digest::of(&raw);
+    let gz = "application/vnd.oci.image.layer.v1.tar+gzip";
+    let two = [gzip(&raw[..700]), gzip(&raw[700..])].concat();
+    for (bytes, media) in [
+        (raw.clone(), gz),
+        (zstd::encode_all(&raw[..], 3).unwrap(), gz),
+        (gzip(&raw), "application/vnd.oci.image.layer.v1.tar"),
+        (two, gz),
+        (gzip(&raw), "application/vnd.docker.image.rootfs.diff.tar.gzip"),
+    ] {
+        let place = Place::new("content").blobs(&[Blob { bytes, diff_id: id(), media }], json!({"Cmd": ["x"]}));
+        place.unpack(&[]);
+        assert_eq!(fs::read_to_string(place.root("x")).unwrap(), "x");
+    }
+    let place = Place::new("content").blobs(&[Blob { bytes: b"\xfd7zXZ\0\0".to_vec(), diff_id: id(), media: gz }], json!({"Cmd": ["x"]}));
+    place.refuses(&[], &["xz"]);
+}
+
+#[test]
+fn owners_are_mapped() {
+    needs_root!();
+    let place = Place::new("mapped").image(everything());
+    place.refuses(&["--uid-map", "0:100000:65536"], &["uid 3000000", "no range"]);
+    let maps = ["--uid-map", "0:100000:65536", "--uid-map", "3000000:200000:10"];
+    for overlay in WAYS {
+        place.unpack(&[&maps[..], overlay].concat());
+        let owner = |name: &str| fs::symlink_metadata(place.root(name)).map(|m| (m.uid(), m.gid())).unwrap();
+        assert_eq!((owner(""), owner("bin/theirs"), owner("shared/file")), ((100_000, 100_000), (101_000, 101_001), (100_010, 100_021)));
+        assert_eq!(fs::metadata(place.root("bin/theirs")).unwrap().mode() & 0o7777, 0o4711);
+        // Capabilities are for the mapped root: version 3 with its uid.
+        let capability = &xattrs(&place.root("bin/capable"))["security.capability"];
+        assert_eq!((capability[3], &capability[20..]), (3, &100_000u32.to_le_bytes()[..]));
+        assert_eq!(xattrs(&place.root("acl"))["system.posix_acl_access"][16..20], 101_000u32.to_le_bytes());
+        let config: Value = serde_json::from_slice(&fs::read(place.path("bundle/config.json")).unwrap()).unwrap();
+        assert_eq!(config["linux"]["uidMappings"][0], json!({"containerID": 0, "hostID": 100_000, "size": 65_536}));
+        place.again();
+    }
+}
+
+#[test]
+fn without_root_all_files_are_the_caller_s() {
+    needs_root!();
+    let place = Place::new("rootless").image(vec![
+        everything()
+            .remove(0)
+            .raw(&Header { mode: 0o500, ..header(b'5', b"./locked") }, b"")
+            .raw(&Header { mode: 0o000, ..header(b'5', b"./locked/in") }, b"")
+            .file("./locked/in/x", "x"),
+        Tar::new().file("./locked/in/y", "y").file("./locked/in/.wh.x", ""),
+    ]);
+    fs::set_permissions(&place.dir, fs::Permissions::from_mode(0o777)).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dhowctl"));
+    // nobody may not be able to reach our build directory.
+    let program = place.path("dhowctl");
+    fs::copy(env!("CARGO_BIN_EXE_dhowctl"), &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    command = {
+        drop(command);
+        Command::new(&program)
+    };
+    let out = command
+        .arg("--store")
+        .arg(place.path("store"))
+        .args(["unpack", "oci:image", "bundle"])
+        .current_dir(&place.dir)
+        .uid(65_534)
+        .gid(65_534)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{said}");
+    assert!(said.contains("device nodes were left out") && said.contains("security.capability"), "{said}");
+    let owner = |name: &str| fs::symlink_metadata(place.root(name)).map(|m| (m.uid(), m.gid())).unwrap();
+    assert_eq!((owner("bin/theirs"), owner("bin/link")), ((65_534, 65_534), (65_534, 65_534)));
+    assert_eq!(fs::metadata(place.root("locked/in")).unwrap().mode() & 0o7777, 0);
+    assert!(place.root("locked/in/y").exists() && !place.root("locked/in/x").exists() && !place.root("null").exists());
+    let config: Value = serde_json::from_slice(&fs::read(place.path("bundle/config.json")).unwrap()).unwrap();
+    assert_eq!(config["linux"]["uidMappings"], json!([{"containerID": 0, "hostID": 65_534, "size": 1}]));
+    fs::remove_file(program).unwrap();
+}
+
+/// A layer that is still being written when the process is killed.
+fn endless(place: &Place) -> (std::process::Child, fs::File) {
+    // The layer is a fifo, so that the unpacker waits in the middle of it.
+    let raw = Tar::new().dir("d").file("d/x", "x").file("big", &"b".repeat(3 << 20)).end();
+    let blob = Blob { bytes: raw.clone(), diff_id: dhow::image::Digest::of(&raw), media: "application/vnd.oci.image.layer.v1.tar" };
+    layout(&place.path("image"), &[blob], json!({"Cmd": ["x"]}));
+    let fifo = place.path("image/blobs/sha256").join(dhow::image::Digest::of(&raw).hex());
+    fs::remove_file(&fifo).unwrap();
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let child = place.ctl(&["unpack", "--quiet", "oci:image", "bundle"]).stderr(Stdio::null()).spawn().unwrap();
+    let mut feed = fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+    // More than pipe and buffers hold, so that some of it has been written to files when this returns.
+    std::io::Write::write_all(&mut feed, &raw[..(3 << 20) - 4096]).unwrap();
+    (child, feed)
+}
+
+#[test]
+fn a_signal_leaves_nothing_behind() {
+    needs_root!();
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        let place = Place::new("signal");
+        let (mut child, feed) = endless(&place);
+        assert!(place.path(".bundle.dhowctl/rootfs/d/x").exists());
+        // SAFETY: kill(2) of our own child, which is not reaped yet.
+        unsafe { libc::kill(child.id() as i32, signal) };
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(128 + signal));
+        place.assert_nothing_left();
+        drop(feed);
+    }
+}
+
+#[test]
+fn what_a_killed_process_left_is_cleaned_up_by_the_next() {
+    needs_root!();
+    let place = Place::new("killed");
+    let (mut child, feed) = endless(&place);
+    child.kill().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+    assert!(place.path(".bundle.dhowctl").exists() && !place.path("bundle").exists());
+    drop(feed);
+    fs::remove_dir_all(place.path("image")).unwrap();
+    layout(&place.path("image"), &[layer(Tar::new().file("y", "y"))], json!({"Cmd": ["x"]}));
+    place.unpack(&[]);
+    assert!(place.root("y").exists() && !place.root("d").exists());
+    assert!(!place.path(".bundle.dhowctl").exists());
+}
+
+/// Killed at many moments, in both ways: whatever is there in the end is whole.
+#[test]
+fn killed_at_any_moment() {
+    needs_root!();
+    let many = |n: u32| (0..300).fold(Tar::new().dir("d"), |tar, i| tar.file(&format!("d/{n}-{i}"), "some content"));
+    let place = Place::new("moments").image((0..4).map(many).collect());
+    for flags in WAYS {
+        for ms in (0..40).step_by(3) {
+            let mut args = vec!["unpack", "--quiet"];
+            args.extend(flags);
+            args.extend(["oci:image", "bundle"]);
+            let mut child = place.ctl(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            // The moment is what this is about.
+            std::thread::sleep(std::time::Duration::from_millis(ms));
+            let _ = child.kill();
+            child.wait().unwrap();
+            if place.path("bundle").exists() && flags.is_empty() {
+                assert_eq!(fs::read_dir(place.root("d")).unwrap().count(), 1200);
+            }
+            place.again();
+        }
+        place.unpack(flags);
+        assert_eq!(fs::read_dir(place.root("d")).unwrap().count(), 1200);
+        place.again();
+        let left = |dir: &str| {
+            fs::read_dir(place.path(dir))
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|e| e.file_name().into_string().unwrap())
+                .filter(|name| name.starts_with(".staging") || name.ends_with(".dhowctl"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!((left(""), left("store/layers")), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn layers_are_pruned_when_nothing_is_made_of_them() {
+    needs_root!();
+    let place = Place::new("prune").image(everything());
+    place.unpack(&["--overlay"]);
+    let store = dhow::image::Store::open(&place.path("store")).unwrap();
+    let shared = dhow::image::layers::Layers::open(&store).unwrap();
+    assert_eq!(shared.prune(&store).unwrap().layers, 0);
+    assert_eq!(fs::read_to_string(place.root("changed")).unwrap(), "after");
+    place.again();
+    assert_eq!(shared.prune(&store).unwrap().layers, 3);
+    assert_eq!(fs::read_dir(place.path("store/layers")).unwrap().count(), 1);
+}

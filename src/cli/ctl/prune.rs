@@ -1,0 +1,26 @@
+//! `prune`: remove what no image needs.
+
+use super::images::human;
+use super::{Call, Verb, output};
+use crate::image::layers::Layers;
+use anyhow::Result;
+
+pub(crate) const VERB: Verb = Verb {
+    name: "prune",
+    about: "remove from the store what no image needs",
+    details: "Blobs that belong to no image go, unpacked layers that neither an image nor a bundle is made of, and what broken\n\
+        fetches left. It waits for those that are under way.",
+    run,
+    ..Verb::BASE
+};
+
+fn run(call: &Call) -> Result<u8> {
+    let store = call.store()?;
+    let pruned = store.prune()?;
+    output::print(&format!("removed {} blobs, {}\n", pruned.blobs, human(pruned.bytes)))?;
+    if Layers::are_in(&store) {
+        let layers = Layers::open(&store)?.prune(&store)?;
+        output::print(&format!("removed {} unpacked layers, {}\n", layers.layers, human(layers.bytes)))?;
+    }
+    Ok(0)
+}

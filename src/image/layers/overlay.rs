@@ -1,0 +1,163 @@
+//! Overlay mounts of unpacked layers.
+
+use super::{FILES, Layers};
+use crate::Result;
+use crate::image::store::failed;
+use crate::image::unpack;
+use crate::sys::fs as calls;
+use crate::sys::{Errno, mount, tree};
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
+
+/// Where, below a staging directory, layers are mounted that another is put down over.
+pub(super) const MERGED: &str = "merged";
+
+/// Layers to be mounted, the highest first. As long as it lives, none is removed.
+#[derive(Debug)]
+pub struct Stack {
+    pub(super) root: PathBuf,
+    pub(super) names: Vec<String>,
+    /// The directory whose owner and mode the container's root is to have.
+    pub(super) attributes: Option<PathBuf>,
+    pub(super) _hold: File,
+}
+
+impl Layers {
+    /// The names, highest first, down to one that hides what is below it.
+    pub(super) fn lower(&self, names: &[String]) -> Result<Vec<String>> {
+        let mut out = Vec::new();
+        for name in names {
+            out.push(name.clone());
+            if self.info(name)?.opaque {
+                break;
+            }
+        }
+        Ok(out)
+    }
+}
+
+impl Stack {
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Mount it at `bundle/rootfs`, writable, with what changes in `bundle/upper`.
+    pub fn mount(&self, bundle: &Path) -> Result<Mounted> {
+        let [rootfs, upper, work] = ["rootfs", "upper", "work"].map(|name| bundle.join(name));
+        let is_new = !upper.exists();
+        for dir in [&rootfs, &upper, &work] {
+            fs::create_dir_all(dir).map_err(failed("making", dir))?;
+        }
+        if is_new {
+            let top = || self.root.join(self.names.first().map_or("", String::as_str)).join(FILES);
+            copy_attributes(&self.attributes.clone().unwrap_or_else(top), &upper)?;
+        }
+        Mounted::new(&self.root, &self.names, &upper, &work, &rootfs)
+    }
+}
+
+/// A mount; it stays when this is dropped unless [`Mounted::unmount_on_drop`] was asked for.
+#[derive(Debug)]
+pub struct Mounted {
+    target: CString,
+    armed: bool,
+}
+
+impl Mounted {
+    /// The names are below `root`, which the kernel is told as our working directory: 127 whole paths would not fit.
+    pub(super) fn new(root: &Path, names: &[String], upper: &Path, work: &Path, target: &Path) -> Result<Mounted> {
+        let told = |e: Errno| {
+            let error = e.error("mount", "mounting the layers at", target.display().to_string());
+            if e.0 == libc::EINVAL {
+                error.hint("the store must be on a file system that overlayfs takes, so none that is an overlay itself: --store DIR")
+            } else {
+                error
+            }
+        };
+        let lower: Vec<String> = names.iter().map(|name| format!("{name}/{FILES}")).collect();
+        let options = [
+            b"lowerdir=".to_vec(),
+            lower.join(":").into_bytes(),
+            b",upperdir=".to_vec(),
+            escaped(&absolute(upper)?),
+            b",workdir=".to_vec(),
+            escaped(&absolute(work)?),
+        ]
+        .concat();
+        let target_path = CString::new(absolute(target)?.as_os_str().as_encoded_bytes()).map_err(|_| told(Errno(libc::EINVAL)))?;
+        let options = CString::new(options).map_err(|_| told(Errno(libc::EINVAL)))?;
+        let before = File::open(".").map_err(failed("opening", Path::new(".")))?;
+        let there = File::open(root).map_err(failed("opening", root))?;
+        calls::fchdir(there.as_fd()).map_err(told)?;
+        let mounted = mount::mount(c"overlay", &target_path, c"overlay", 0, Some(&options));
+        calls::fchdir(before.as_fd()).map_err(told)?;
+        mounted.map_err(told)?;
+        Ok(Mounted { target: target_path, armed: false })
+    }
+
+    pub fn unmount_on_drop(mut self) -> Self {
+        self.armed = true;
+        self
+    }
+
+    /// Let it stay.
+    pub fn leave(mut self) {
+        self.armed = false;
+    }
+
+    pub fn unmount(mut self) -> Result<()> {
+        self.armed = false;
+        mount::unmount(&self.target, 0).map_err(|e| e.error("umount2", "unmounting", self.target.to_string_lossy()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if self.armed {
+            let _ = mount::unmount(&self.target, libc::MNT_DETACH);
+        }
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(failed("looking for", path))
+}
+
+/// overlayfs separates options by commas, layers by colons.
+fn escaped(path: &Path) -> Vec<u8> {
+    let special = |b: &u8| matches!(b, b',' | b':' | b'\\');
+    path.as_os_str().as_encoded_bytes().iter().flat_map(|b| [special(b).then_some(b'\\'), Some(*b)]).flatten().collect()
+}
+
+/// Owner, mode and extended attributes of a directory, but for overlayfs's own.
+pub(super) fn copy_attributes(from: &Path, to: &Path) -> Result<()> {
+    let meta = fs::metadata(from).map_err(failed("looking at", from))?;
+    chown(to, Some(meta.uid()), Some(meta.gid())).map_err(failed("setting the owner of", to))?;
+    fs::set_permissions(to, meta.permissions()).map_err(failed("setting the mode of", to))?;
+    let (source, target) = (File::open(from).map_err(failed("opening", from))?, File::open(to).map_err(failed("opening", to))?);
+    let told = |e: Errno| e.error("fsetxattr", "setting the attributes of", to.display().to_string());
+    let (mut names, mut value) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let names = match tree::list_xattrs(source.as_fd(), &mut names) {
+        Err(Errno(libc::EOPNOTSUPP)) => return Ok(()),
+        other => other.map_err(told)?,
+    };
+    for name in names.split(|b| *b == 0).filter(|name| !name.is_empty() && unpack::is_kept(name)) {
+        let Ok(name) = CString::new(name) else { continue };
+        let value = tree::get_xattr(source.as_fd(), &name, &mut value).map_err(told)?;
+        calls::set_xattr(target.as_fd(), &name, value).map_err(told)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_escaped() {
+        assert_eq!(escaped(Path::new("/a,b:c\\d")), b"/a\\,b\\:c\\\\d");
+    }
+}

@@ -1,0 +1,166 @@
+//! What is going on, for whoever watches: bars on a terminal, lines elsewhere, JSON for programs.
+
+use super::digest::Digest;
+use super::model::Descriptor;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::json;
+use std::io::{IsTerminal, Write};
+use std::sync::{Arc, Mutex};
+
+/// Takes a line, without its newline.
+type Sink = Box<dyn FnMut(&str) + Send>;
+
+/// How progress is shown. Copies show at the same place.
+#[derive(Clone)]
+pub struct Progress(Arc<Shape>);
+
+enum Shape {
+    Quiet,
+    Bars(MultiProgress),
+    Lines(Mutex<Sink>),
+    Json(Mutex<Sink>),
+}
+
+/// How a transfer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// It was there already.
+    Exists,
+    /// Taken over from another repository of the registry.
+    Mounted,
+    Failed,
+}
+
+impl Outcome {
+    fn word(self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::Exists => "exists",
+            Outcome::Mounted => "mounted",
+            Outcome::Failed => "failed",
+        }
+    }
+}
+
+impl Progress {
+    pub fn quiet() -> Progress {
+        Progress(Arc::new(Shape::Quiet))
+    }
+
+    /// On standard error: bars if it is a terminal, else a line for each transfer that ended.
+    pub fn to_stderr() -> Progress {
+        if std::io::stderr().is_terminal() {
+            return Progress(Arc::new(Shape::Bars(MultiProgress::new())));
+        }
+        Progress::lines(|line| {
+            let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+        })
+    }
+
+    pub fn lines(sink: impl FnMut(&str) + Send + 'static) -> Progress {
+        Progress(Arc::new(Shape::Lines(Mutex::new(Box::new(sink)))))
+    }
+
+    /// An object a line: `{"event":"blob","digest":…,"size":…,"status":"done"}`.
+    pub fn json(sink: impl FnMut(&str) + Send + 'static) -> Progress {
+        Progress(Arc::new(Shape::Json(Mutex::new(Box::new(sink)))))
+    }
+
+    /// Something to say that is no transfer.
+    pub fn note(&self, text: &str) {
+        match &*self.0 {
+            Shape::Quiet | Shape::Json(_) => {}
+            Shape::Bars(bars) => {
+                let _ = bars.println(text);
+            }
+            Shape::Lines(sink) => write(sink, text),
+        }
+    }
+
+    /// A blob begins to move.
+    pub fn track(&self, descriptor: &Descriptor) -> Tracker {
+        let bar = match &*self.0 {
+            Shape::Bars(bars) => Some(bars.add(bar(&descriptor.digest, descriptor.size))),
+            _ => None,
+        };
+        Tracker { progress: self.clone(), digest: descriptor.digest.clone(), size: descriptor.size, bar }
+    }
+}
+
+fn write(sink: &Mutex<Sink>, line: &str) {
+    if let Ok(mut sink) = sink.lock() {
+        sink(line);
+    }
+}
+
+fn bar(digest: &Digest, size: u64) -> ProgressBar {
+    let template = "{prefix}  {wide_bar}  {bytes:>10}/{total_bytes:<10} {bytes_per_sec:>12}  {msg:7}";
+    let bar = ProgressBar::new(size);
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_prefix(digest.short().to_string());
+    bar
+}
+
+/// One transfer.
+pub struct Tracker {
+    progress: Progress,
+    digest: Digest,
+    size: u64,
+    bar: Option<ProgressBar>,
+}
+
+impl Tracker {
+    /// `count` bytes of it are there.
+    pub fn at(&self, count: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(count);
+        }
+    }
+
+    pub fn finish(self, outcome: Outcome) {
+        let word = outcome.word();
+        match &*self.progress.0 {
+            Shape::Quiet => {}
+            Shape::Bars(_) => {
+                if let Some(bar) = &self.bar {
+                    if outcome != Outcome::Failed {
+                        bar.set_position(self.size);
+                    }
+                    bar.finish_with_message(word);
+                }
+            }
+            Shape::Lines(sink) => write(sink, &format!("{}  {:>12} bytes  {word}", self.digest.short(), self.size)),
+            Shape::Json(sink) => {
+                let event = json!({"event": "blob", "digest": self.digest, "size": self.size, "status": word});
+                write(sink, &event.to_string());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_and_objects() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink = |seen: &Arc<Mutex<Vec<String>>>| {
+            let seen = seen.clone();
+            move |line: &str| seen.lock().unwrap().push(line.to_string())
+        };
+        let descriptor = Descriptor::of("x/y", b"abc");
+        for progress in [Progress::lines(sink(&seen)), Progress::json(sink(&seen)), Progress::quiet()] {
+            let tracker = progress.track(&descriptor);
+            tracker.at(1);
+            tracker.finish(Outcome::Exists);
+        }
+        let seen = seen.lock().unwrap();
+        assert_eq!(seen[0], "ba7816bf8f01             3 bytes  exists");
+        assert!(seen[1].starts_with("{\"digest\":\"sha256:ba78") && seen[1].contains("\"status\":\"exists\""), "{}", seen[1]);
+        assert_eq!(seen.len(), 2);
+    }
+}

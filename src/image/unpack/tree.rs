@@ -1,0 +1,386 @@
+//! Where in the rootfs the unpacker is: an open descriptor for each directory from the root to the current one.
+//!
+//! Archives go through a tree depth first, so an entry's parent is nearly always open already, and an entry costs no
+//! lookup. A directory's times, its mode where we couldn't write into it, and its default ACL (which its children would
+//! inherit) are set when it is left; entered again, it keeps what it had.
+//!
+//! Nothing outside can be reached: a component is opened in its parent without following a symlink, and where it is
+//! one, openat2(2) resolves the path below the root (RESOLVE_IN_ROOT).
+
+use super::Way;
+use super::entry::show;
+use crate::sys::fs::{self, resolve};
+use crate::sys::tree::{self, Time};
+use crate::sys::{self, Errno};
+use crate::{Error, Result};
+use std::collections::HashSet;
+use std::ffi::CStr;
+use std::hash::{BuildHasher, RandomState};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+const IN_ROOT: u64 = resolve::IN_ROOT | resolve::NO_MAGICLINKS;
+const DIRECTORY: i32 = libc::O_RDONLY | libc::O_DIRECTORY;
+pub(super) const DEFAULT_ACL: &CStr = c"system.posix_acl_default";
+pub(super) const ACCESS_ACL: &CStr = c"system.posix_acl_access";
+
+/// A directory that is open.
+pub(super) struct Level {
+    pub fd: OwnedFd,
+    /// Where its path ends in [`Tree::path`].
+    end: usize,
+    /// New files get its group.
+    pub setgid: bool,
+    /// 0 where nobody asks.
+    inode: u64,
+    /// It and those around it are known to be of this layer.
+    marked: bool,
+    /// What it gets when it is left, if its content or metadata changed: access and modification time.
+    pub times: Option<(Time, Time)>,
+    pub changed: bool,
+    pub mode: Option<u32>,
+    pub default_acl: Option<Vec<u8>>,
+}
+
+/// How a directory came to be open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Met {
+    /// Made just now.
+    Fresh,
+    There,
+}
+
+pub(super) struct Tree<'r> {
+    root: BorrowedFd<'r>,
+    /// Of the innermost level: components joined by one slash.
+    path: Vec<u8>,
+    /// From the root.
+    levels: Vec<Level>,
+    name: CBuf,
+    way: Way,
+    /// We may enter any directory whatever its mode.
+    privileged: bool,
+    /// Some directory below has a default ACL.
+    pub acls: bool,
+    made: Option<Made>,
+    /// The last directory that no entry names but others are in.
+    pub implied: Option<Vec<u8>>,
+}
+
+/// What this layer made or changed, as hashes of (inode of the directory, name): whiteouts leave it alone.
+struct Made {
+    hashes: HashSet<u64>,
+    hasher: RandomState,
+}
+
+impl Made {
+    fn hash(&self, inode: u64, name: &[u8]) -> u64 {
+        self.hasher.hash_one((inode, name))
+    }
+}
+
+impl<'r> Tree<'r> {
+    pub fn new(root: BorrowedFd<'r>, way: Way, privileged: bool, acls: bool) -> Result<Self> {
+        let failed = |e: Errno| e.error("openat", "opening", "the root file system");
+        let fd = fs::openat(root, c".", DIRECTORY, 0).map_err(failed)?;
+        let made = (way == Way::Above).then(|| Made { hashes: HashSet::new(), hasher: RandomState::new() });
+        let mut out = Tree { root, path: Vec::new(), levels: Vec::new(), name: CBuf::default(), way, privileged, acls, made, implied: None };
+        if way != Way::Above {
+            // Where the directory was made may have default ACLs; those are not the image's.
+            let _ = tree::remove_xattr(fd.as_fd(), DEFAULT_ACL);
+            let _ = tree::remove_xattr(fd.as_fd(), ACCESS_ACL);
+        }
+        out.push(fd, Met::There).map_err(failed)?;
+        Ok(out)
+    }
+
+    pub fn innermost(&self) -> &Level {
+        // The root is never left.
+        &self.levels[self.levels.len() - 1]
+    }
+
+    pub fn innermost_mut(&mut self) -> &mut Level {
+        let last = self.levels.len() - 1;
+        &mut self.levels[last]
+    }
+
+    pub fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    /// Make `dir` the innermost level. What is missing of it is made, with `times`; without `times` the answer is false.
+    pub fn enter(&mut self, dir: &[u8], times: Option<(Time, Time)>) -> Result<bool> {
+        self.leave_to(dir)?;
+        while self.path.len() < dir.len() {
+            let start = if self.path.is_empty() { 0 } else { self.path.len() + 1 };
+            let stop = dir[start..].iter().position(|b| *b == b'/').map_or(dir.len(), |n| start + n);
+            if !self.descend(&dir[..stop], start, times)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Enter the directory `name` of the innermost one, which was made just now.
+    pub fn enter_fresh(&mut self, name: &[u8]) -> Result<()> {
+        let failed = |e: Errno| e.error("openat", "opening the directory", show(name));
+        let name = self.name.set(name);
+        let fd = fs::openat(self.levels[self.levels.len() - 1].fd.as_fd(), name, DIRECTORY | libc::O_NOFOLLOW, 0).map_err(failed)?;
+        extend(&mut self.path, name.to_bytes());
+        self.push(fd, Met::Fresh).map_err(failed)
+    }
+
+    /// Leave all directories that `dir` isn't in.
+    fn leave_to(&mut self, dir: &[u8]) -> Result<()> {
+        let within = |end: usize, path: &[u8]| dir.len() >= end && dir[..end] == path[..end] && (dir.len() == end || dir[end] == b'/');
+        while self.levels.len() > 1 && !within(self.path.len(), &self.path) {
+            self.leave()?;
+        }
+        Ok(())
+    }
+
+    /// Leave all: the tree is done.
+    pub fn finish(&mut self) -> Result<()> {
+        while !self.levels.is_empty() {
+            self.leave()?;
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self) -> Result<()> {
+        let Some(level) = self.levels.pop() else { return Ok(()) };
+        level.settle().map_err(|(call, e)| e.error(call, "setting the attributes of", show(&self.path)))?;
+        self.path.truncate(self.levels.last().map_or(0, |outer| outer.end));
+        Ok(())
+    }
+
+    /// Open the next component: `prefix[start..]`, all before it is open.
+    fn descend(&mut self, prefix: &[u8], start: usize, times: Option<(Time, Time)>) -> Result<bool> {
+        let failed = |call: &'static str, e: Errno| e.error(call, "opening the directory", show(prefix));
+        let parent = self.levels[self.levels.len() - 1].fd.as_fd();
+        let name = self.name.set(&prefix[start..]);
+        let mut mode = None;
+        let opened = match fs::openat(parent, name, DIRECTORY | libc::O_NOFOLLOW, 0) {
+            Err(Errno(libc::EACCES)) if !self.privileged => open_by_force(parent, name).map(|(fd, before)| {
+                mode = Some(before);
+                fd
+            }),
+            other => other,
+        };
+        let (fd, met) = match opened {
+            Ok(fd) => (fd, Met::There),
+            Err(Errno(libc::ENOENT)) if times.is_none() => return Ok(false),
+            Err(Errno(libc::ENOENT)) => (self.imply(prefix, start)?, Met::Fresh),
+            Err(Errno(libc::ENOTDIR | libc::ELOOP)) => match self.through(prefix, start, times)? {
+                Some(found) => found,
+                None => return Ok(false),
+            },
+            Err(e) => return Err(failed("openat", e)),
+        };
+        extend(&mut self.path, &prefix[start..]);
+        self.push(fd, met).map_err(|e| failed("fstat", e))?;
+        let level = self.innermost_mut();
+        level.mode = mode;
+        if met == Met::Fresh {
+            (level.times, level.changed) = (times, true);
+        }
+        Ok(true)
+    }
+
+    /// Make the missing directory that `prefix` is.
+    fn imply(&mut self, prefix: &[u8], start: usize) -> Result<OwnedFd> {
+        let failed = |e: Errno| e.error("mkdirat", "making the directory", show(prefix));
+        self.implied = Some(prefix.to_vec());
+        self.mark(&prefix[start..]);
+        let parent = self.levels[self.levels.len() - 1].fd.as_fd();
+        let name = self.name.set(&prefix[start..]);
+        fs::mkdirat(parent, name, 0o755).map_err(failed)?;
+        fs::openat(parent, name, DIRECTORY | libc::O_NOFOLLOW, 0).map_err(failed)
+    }
+
+    /// The component is no directory: a symlink to one is followed, within the root. A whiteout of this very layer gives
+    /// way to a directory that hides what is below.
+    fn through(&mut self, prefix: &[u8], start: usize, times: Option<(Time, Time)>) -> Result<Option<(OwnedFd, Met)>> {
+        let mut whole = CBuf::default();
+        match fs::openat2(self.root, whole.set(prefix), DIRECTORY, 0, IN_ROOT) {
+            Ok(fd) => return Ok(Some((fd, Met::There))),
+            Err(_) if times.is_none() => return Ok(None),
+            Err(_) => {}
+        }
+        let parent = self.levels[self.levels.len() - 1].fd.as_fd();
+        let name = self.name.set(&prefix[start..]);
+        if self.way.is_layer() && fs::lstatat(parent, name).is_ok_and(|stat| is_whiteout(&stat)) {
+            fs::unlinkat(parent, name, 0).map_err(|e| e.error("unlinkat", "removing", show(prefix)))?;
+            let fd = self.imply(prefix, start)?;
+            self.implied = None;
+            self.way.set_opaque(fd.as_fd()).map_err(|e| e.error("fsetxattr", "making opaque", show(prefix)))?;
+            return Ok(Some((fd, Met::Fresh)));
+        }
+        Err(Error::other("opening the directory", show(prefix), "there is something else that is no directory and leads to none within the image"))
+    }
+
+    fn push(&mut self, fd: OwnedFd, met: Met) -> sys::Result<()> {
+        let mut level = Level { fd, end: self.path.len(), setgid: false, inode: 0, marked: false, times: None, changed: false, mode: None, default_acl: None };
+        if met == Met::There || self.made.is_some() {
+            let stat = fs::fstat(level.fd.as_fd())?;
+            level.inode = stat.st_ino;
+            level.setgid = stat.st_mode & libc::S_ISGID != 0;
+            level.times = Some((Time::accessed(&stat), Time::modified(&stat)));
+        }
+        if met == Met::There && self.acls {
+            let mut buffer = vec![0; 1 << 16];
+            if let Ok(acl) = tree::get_xattr(level.fd.as_fd(), DEFAULT_ACL, &mut buffer) {
+                tree::remove_xattr(level.fd.as_fd(), DEFAULT_ACL)?;
+                (level.default_acl, level.changed) = (Some(acl.to_vec()), true);
+            }
+        }
+        self.levels.push(level);
+        Ok(())
+    }
+
+    /// Remember that `name` of the innermost directory, and so the directories around it, are of this layer.
+    pub fn mark(&mut self, name: &[u8]) {
+        let Some(made) = &mut self.made else { return };
+        let innermost = self.levels.len() - 1;
+        let hash = made.hash(self.levels[innermost].inode, name);
+        made.hashes.insert(hash);
+        for at in (1..=innermost).rev() {
+            if std::mem::replace(&mut self.levels[at].marked, true) {
+                break;
+            }
+            let outer = &self.levels[at - 1];
+            let start = if outer.end == 0 { 0 } else { outer.end + 1 };
+            let hash = made.hash(outer.inode, &self.path[start..self.levels[at].end]);
+            made.hashes.insert(hash);
+        }
+    }
+
+    fn is_marked(&self, inode: u64, name: &[u8]) -> bool {
+        self.made.as_ref().is_some_and(|made| made.hashes.contains(&made.hash(inode, name)))
+    }
+
+    /// Remove what lower layers have at `name` of the innermost directory; None: all that they have in it.
+    pub fn hide(&mut self, name: Option<&[u8]>) -> sys::Result<()> {
+        let level = self.innermost();
+        match name {
+            Some(name) => self.hide_one(level.fd.as_fd(), level.inode, CBuf::default().set(name))?,
+            None => self.hide_children(level.fd.as_fd(), level.inode)?,
+        }
+        self.innermost_mut().changed = true;
+        Ok(())
+    }
+
+    fn hide_one(&self, dir: BorrowedFd, inode: u64, name: &CStr) -> sys::Result<()> {
+        if !self.is_marked(inode, name.to_bytes()) {
+            return match remove(dir, name, self.privileged) {
+                Err(Errno(libc::ENOENT)) => Ok(()),
+                other => other,
+            };
+        }
+        match fs::openat(dir, name, DIRECTORY | libc::O_NOFOLLOW, 0) {
+            Ok(child) => {
+                let before = fs::fstat(child.as_fd())?;
+                self.hide_children(child.as_fd(), before.st_ino)?;
+                tree::set_times(child.as_fd(), Time::accessed(&before), Time::modified(&before))
+            }
+            // A file of this layer.
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn hide_children(&self, dir: BorrowedFd, inode: u64) -> sys::Result<()> {
+        names(dir)?.iter().try_for_each(|name| self.hide_one(dir, inode, name))
+    }
+}
+
+impl Level {
+    fn settle(&self) -> Result<(), (&'static str, Errno)> {
+        if let Some(acl) = &self.default_acl {
+            fs::set_xattr(self.fd.as_fd(), DEFAULT_ACL, acl).map_err(|e| ("fsetxattr", e))?;
+        }
+        if let Some(mode) = self.mode {
+            fs::fchmod(self.fd.as_fd(), mode).map_err(|e| ("fchmod", e))?;
+        }
+        match self.times {
+            Some((accessed, modified)) if self.changed => tree::set_times(self.fd.as_fd(), accessed, modified).map_err(|e| ("utimensat", e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A directory without the permissions to enter it, as we aren't root; and its mode before that.
+fn open_by_force(parent: BorrowedFd, name: &CStr) -> sys::Result<(OwnedFd, u32)> {
+    let stat = fs::lstatat(parent, name)?;
+    if stat.st_mode & libc::S_IFMT != libc::S_IFDIR {
+        return Err(Errno(libc::ENOTDIR));
+    }
+    let mode = stat.st_mode & 0o7777;
+    tree::chmodat(parent, name, mode | 0o700)?;
+    Ok((fs::openat(parent, name, DIRECTORY | libc::O_NOFOLLOW, 0)?, mode))
+}
+
+/// Remove `name` of `dir` with all that is in it; no symlink is followed.
+pub(in crate::image) fn remove(dir: BorrowedFd, name: &CStr, privileged: bool) -> sys::Result<()> {
+    match fs::unlinkat(dir, name, 0) {
+        // EPERM is POSIX's word for a directory.
+        Err(Errno(libc::EISDIR | libc::EPERM)) => {}
+        other => return other,
+    }
+    let child = match fs::openat(dir, name, DIRECTORY | libc::O_NOFOLLOW, 0) {
+        Err(Errno(libc::EACCES)) if !privileged => open_by_force(dir, name)?.0,
+        other => other?,
+    };
+    if !privileged {
+        let _ = fs::fchmod(child.as_fd(), 0o700);
+    }
+    names(child.as_fd())?.iter().try_for_each(|name| remove(child.as_fd(), name, privileged))?;
+    fs::unlinkat(dir, name, libc::AT_REMOVEDIR)
+}
+
+/// The names in a directory, without `.` and `..`.
+pub(in crate::image) fn names(dir: BorrowedFd) -> sys::Result<Vec<std::ffi::CString>> {
+    // Of its own, so that the reading starts at the beginning.
+    let dir = fs::openat(dir, c".", DIRECTORY, 0)?;
+    let (mut out, mut buffer) = (Vec::new(), vec![0; 32 << 10]);
+    loop {
+        let n = fs::getdents(dir.as_fd(), &mut buffer)?;
+        if n == 0 {
+            return Ok(out);
+        }
+        // struct linux_dirent64: inode and offset of 8 bytes, the record's length of 2, a type, the name with its NUL.
+        let mut rest = &buffer[..n];
+        while rest.len() > 19 {
+            let length = usize::from(u16::from_ne_bytes([rest[16], rest[17]]));
+            let name = rest.get(19..length).and_then(|text| CStr::from_bytes_until_nul(text).ok()).ok_or(Errno(libc::EIO))?;
+            if name != c"." && name != c".." {
+                out.push(name.to_owned());
+            }
+            rest = &rest[length..];
+        }
+    }
+}
+
+/// A character device 0:0 is how overlayfs says that a name is gone.
+pub(super) fn is_whiteout(stat: &libc::stat) -> bool {
+    stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == 0
+}
+
+fn extend(path: &mut Vec<u8>, name: &[u8]) {
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+}
+
+/// A C string in a buffer that is used again.
+#[derive(Default)]
+pub(super) struct CBuf(Vec<u8>);
+
+impl CBuf {
+    /// `text` must have no NUL; what follows one would be lost. The reader refuses such names.
+    pub fn set(&mut self, text: &[u8]) -> &CStr {
+        self.0.clear();
+        self.0.extend_from_slice(text);
+        self.0.push(0);
+        CStr::from_bytes_until_nul(&self.0).unwrap_or_default()
+    }
+}
