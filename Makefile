@@ -9,7 +9,7 @@ mandir  = $(DESTDIR)$(PREFIX)/share/man/man8
 share   = $(DESTDIR)$(PREFIX)/share
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-vm lint bench install clean help
+.PHONY: build demo test test-callers test-vm lint bench install clean help
 
 build: ## the release binary, static: build/dhow (default)
 	@sh scripts/build.sh
@@ -21,6 +21,10 @@ demo: build ## a container from create to delete, each step shown (root)
 test: ## unit tests without root, then conformance and integration with it
 	@sh scripts/needs.sh test
 	@sh scripts/test.sh
+
+test-callers: ## Docker, containerd, Podman, Buildah on dhow: all of it, load and tutorials too (root; 15 minutes)
+	@sh scripts/needs.sh test-callers
+	@sh scripts/test.sh callers
 
 test-vm: ## conformance and integration in a guest with cgroup v2 and systemd (root, QEMU); ARGS="NAME[:FILTER] ..."
 	@sh scripts/needs.sh test-vm
@@ -46,4 +50,4 @@ clean: ## remove build/ and target/
 	rm -rf build target
 
 help: ## this
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14

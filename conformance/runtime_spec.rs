@@ -2,19 +2,19 @@
 //!
 //! A test quotes what it holds; "§" is the section of runtime.md. Hooks are in `runtime_spec_hooks.rs`.
 
-#[path = "support/bundle.rs"]
-mod bundle;
+#[path = "../integration/support/mod.rs"]
+mod support;
 
-use bundle::Bundle;
 use serde_json::{Value, json};
 use std::fs;
 use std::process::Command;
+use support::{Bundle, cgroup_dirs};
 
 const STAY: &str = "while :; do sleep 1; done";
 
 /// A container that was created.
 fn created(test: &str, script: &str) -> Option<Bundle> {
-    let b = Bundle::new(test, script)?;
+    let b = Bundle::ready(test, script)?;
     b.create().succeeds();
     Some(b)
 }
@@ -31,7 +31,7 @@ fn running(test: &str) -> Option<Bundle> {
 fn stopped(test: &str) -> Option<Bundle> {
     let b = created(test, "exit 3")?;
     b.start().succeeds();
-    b.wait_until_stopped();
+    b.await_status("stopped");
     Some(b)
 }
 
@@ -45,7 +45,7 @@ fn alive(pid: &Value) -> bool {
 /// container's bundle directory"; "`annotations` contains the list of annotations associated with the container".
 #[test]
 fn state_has_what_is_required() {
-    let Some(b) = Bundle::new("state", STAY) else { return };
+    let Some(b) = Bundle::ready("state", STAY) else { return };
     b.edit(|config| config["annotations"] = json!({"myKey": "myValue"}));
     b.create().succeeds();
     let state = b.state();
@@ -69,7 +69,7 @@ fn status_and_pid_follow_the_lifecycle() {
     let program = fs::read(format!("/proc/{pid}/cmdline")).unwrap();
     assert!(program.starts_with(b"/bin/sh\0-c\0"), "{program:?}");
     b.kill("KILL").succeeds();
-    b.wait_until_stopped();
+    b.await_status("stopped");
     b.delete().succeeds();
 }
 
@@ -90,22 +90,22 @@ fn state_adheres_to_the_schema() {
 /// a container"; "Attempting to query a container that does not exist MUST generate an error", as all others do.
 #[test]
 fn without_an_id_or_a_container_there_is_an_error() {
-    let Some(b) = Bundle::new("no_id", "true") else { return };
+    let Some(b) = Bundle::ready("no_id", "true") else { return };
     for verb in ["state", "create", "start", "kill", "delete"] {
-        b.run_in_bundle(&[verb]).fails();
+        b.call(&[verb]).refused();
     }
     for verb in ["state", "start", "kill", "delete"] {
-        b.run_in_bundle(&[verb, "there-is-none"]).fails();
+        b.call(&[verb, "there-is-none"]).refused();
     }
 }
 
 /// § Create: "This operation MUST generate an error if it is not provided a path to the bundle".
 #[test]
 fn create_needs_a_bundle() {
-    let Some(b) = Bundle::new("no_bundle", "true") else { return };
-    b.run_in_bundle(&["create", "--bundle", "/nonexistent", &b.id]).fails();
-    b.run_in_bundle(&["create", "--bundle", "/proc", &b.id]).fails();
-    b.is_gone();
+    let Some(b) = Bundle::ready("no_bundle", "true") else { return };
+    b.call(&["create", "--bundle", "/nonexistent", &b.id]).refused();
+    b.call(&["create", "--bundle", "/proc", &b.id]).refused();
+    b.assert_gone();
 }
 
 /// § Create: "If the ID provided is not unique across all containers within the scope of the runtime, […] the
@@ -114,7 +114,7 @@ fn create_needs_a_bundle() {
 fn an_id_is_taken_once() {
     let Some(b) = running("unique") else { return };
     let before = b.state();
-    b.create().fails();
+    b.create().refused();
     assert_eq!(b.state(), before);
     assert!(alive(&before["pid"]));
 }
@@ -122,11 +122,11 @@ fn an_id_is_taken_once() {
 /// § Create: "or is not valid in any other way".
 #[test]
 fn an_id_must_be_valid() {
-    let Some(b) = Bundle::new("valid_id", "true") else { return };
+    let Some(b) = Bundle::ready("valid_id", "true") else { return };
     for id in ["", ".", "..", "a/b", "../x", "a b", "a\nb"] {
-        b.run_in_bundle(&["create", id]).fails();
+        b.call(&["create", id]).refused();
     }
-    b.is_gone();
+    b.assert_gone();
 }
 
 /// § Lifecycle 2: "the user-specified program MUST NOT be run at this time"; § Create: "`process.args` MUST NOT be
@@ -137,7 +137,7 @@ fn the_program_runs_at_start_and_not_before() {
     std::thread::sleep(std::time::Duration::from_millis(200));
     assert!(!b.path("rootfs/ran").exists());
     b.start().succeeds();
-    b.wait_until_stopped();
+    b.await_status("stopped");
     assert!(b.path("rootfs/ran").exists());
 }
 
@@ -150,7 +150,7 @@ fn later_changes_of_the_config_do_not_count() {
         config["hooks"] = json!({"poststart": [{"path": "/bin/false"}]});
     });
     b.start().succeeds();
-    b.wait_until_stopped();
+    b.await_status("stopped");
     assert!(b.path("rootfs/first").exists() && !b.path("rootfs/second").exists());
     fs::remove_file(b.path("config.json")).unwrap();
     b.delete().succeeds();
@@ -159,7 +159,7 @@ fn later_changes_of_the_config_do_not_count() {
 /// § Create: "All of the properties configured in `config.json` except for `process` MUST be applied."
 #[test]
 fn properties_are_applied_at_create() {
-    let Some(b) = Bundle::new("applied", STAY) else { return };
+    let Some(b) = Bundle::ready("applied", STAY) else { return };
     b.edit(|config| {
         config["hostname"] = json!("applied-host");
         config["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
@@ -176,7 +176,7 @@ fn properties_are_applied_at_create() {
     let name = Command::new("nsenter").args(["-t", &pid, "-u", "hostname"]).output().unwrap();
     assert_eq!(name.stdout, b"applied-host\n");
     assert_eq!(inside("cat /proc/sys/net/ipv4/ip_forward"), "1\n");
-    assert!(!b.cgroups().is_empty());
+    assert!(!cgroup_dirs(&b.id).is_empty());
 }
 
 /// § Create: "If the runtime cannot apply a property as specified in the configuration, it MUST generate an error and a
@@ -184,7 +184,7 @@ fn properties_are_applied_at_create() {
 /// never attempted".
 #[test]
 fn what_cannot_be_applied_is_an_error() {
-    let Some(b) = Bundle::new("cannot", "true") else { return };
+    let Some(b) = Bundle::ready("cannot", "true") else { return };
     let good: Value = serde_json::from_str(&b.read("config.json")).unwrap();
     let mounts = |last: Value| {
         let mut mounts = good["mounts"].clone();
@@ -208,7 +208,7 @@ fn what_cannot_be_applied_is_an_error() {
         });
         let got = b.create();
         assert!(got.code != 0 && !got.err.is_empty(), "{at}: {got:?}");
-        b.is_gone();
+        b.assert_gone();
     }
 }
 
@@ -218,17 +218,17 @@ fn what_cannot_be_applied_is_an_error() {
 fn start_only_once() {
     let Some(b) = running("start_twice") else { return };
     let before = b.state();
-    b.start().fails();
+    b.start().refused();
     assert_eq!(b.state(), before);
     let Some(b) = stopped("start_stopped") else { return };
-    b.start().fails();
+    b.start().refused();
     assert_eq!(b.status(), "stopped");
 }
 
 /// § Start: "MUST run the user-specified program as specified by `process`".
 #[test]
 fn the_program_runs_as_specified() {
-    let Some(b) = Bundle::new("as_specified", "") else { return };
+    let Some(b) = Bundle::ready("as_specified", "") else { return };
     b.edit(|config| {
         config["process"]["args"] = json!(["/bin/sh", "-c", "echo $0 $1 $A $(pwd) $(id -u):$(id -g)", "zero", "one"]);
         config["process"]["env"] = json!(["PATH=/bin", "A=b"]);
@@ -241,10 +241,10 @@ fn the_program_runs_as_specified() {
 /// § Start: "This operation MUST generate an error if `process` was not set." An earlier error, by `create`, will do.
 #[test]
 fn start_needs_a_process() {
-    let Some(b) = Bundle::new("no_process", "") else { return };
+    let Some(b) = Bundle::ready("no_process", "") else { return };
     b.edit(|config| drop(config.as_object_mut().unwrap().remove("process")));
     if b.create().code == 0 {
-        b.start().fails();
+        b.start().refused();
     }
 }
 
@@ -253,7 +253,7 @@ fn start_needs_a_process() {
 #[test]
 fn a_stopped_container_takes_no_signal() {
     let Some(b) = stopped("kill_stopped") else { return };
-    b.kill("TERM").fails();
+    b.kill("TERM").refused();
     assert_eq!(b.status(), "stopped");
 }
 
@@ -267,7 +267,7 @@ fn kill_sends_that_signal() {
     b.wait_for("USR1", |b| b.path("rootfs/usr1").exists());
     assert_eq!(b.status(), "running");
     b.kill("12").succeeds();
-    b.wait_until_stopped();
+    b.await_status("stopped");
     assert!(b.path("rootfs/usr2").exists());
 }
 
@@ -276,7 +276,7 @@ fn kill_sends_that_signal() {
 fn a_created_container_can_be_killed() {
     let Some(b) = created("kill_created", "touch /ran") else { return };
     b.kill("KILL").succeeds();
-    b.wait_until_stopped();
+    b.await_status("stopped");
     assert!(!b.path("rootfs/ran").exists());
     b.delete().succeeds();
 }
@@ -287,7 +287,7 @@ fn a_created_container_can_be_killed() {
 fn a_running_container_is_not_deleted() {
     let Some(b) = running("delete_running") else { return };
     let before = b.state();
-    b.delete().fails();
+    b.delete().refused();
     assert_eq!(b.state(), before);
     assert!(alive(&before["pid"]));
 }
@@ -298,7 +298,7 @@ fn a_created_container_is_deleted_as_runc_does() {
     let Some(b) = created("delete_created", "touch /ran") else { return };
     let pid = b.state()["pid"].clone();
     b.delete().succeeds();
-    b.is_gone();
+    b.assert_gone();
     assert!(!alive(&pid) && !b.path("rootfs/ran").exists());
 }
 
@@ -308,8 +308,8 @@ fn a_created_container_is_deleted_as_runc_does() {
 fn delete_leaves_nothing_and_frees_the_id() {
     let Some(b) = stopped("delete_all") else { return };
     b.delete().succeeds();
-    b.is_gone();
-    b.run_in_bundle(&["delete", &b.id]).fails();
+    b.assert_gone();
+    b.call(&["delete", &b.id]).refused();
     b.create().succeeds();
     assert_eq!(b.status(), "created");
 }
@@ -317,7 +317,7 @@ fn delete_leaves_nothing_and_frees_the_id() {
 /// § Delete: "resources associated with the container, but not created by this container, MUST NOT be deleted."
 #[test]
 fn delete_leaves_what_it_did_not_make() {
-    let Some(b) = Bundle::new("delete_others", "touch /data/written") else { return };
+    let Some(b) = Bundle::ready("delete_others", "touch /data/written") else { return };
     fs::create_dir(b.path("data")).unwrap();
     let holder = Command::new("unshare").args(["-n", "sleep", "60"]).spawn();
     let mut holder = holder.unwrap();
@@ -332,7 +332,7 @@ fn delete_leaves_what_it_did_not_make() {
     });
     b.create().succeeds();
     b.start().succeeds();
-    b.wait_until_stopped();
+    b.await_status("stopped");
     b.delete().succeeds();
     assert!(holder.try_wait().unwrap().is_none(), "the namespace's other process lives");
     let _ = holder.kill();
@@ -346,7 +346,7 @@ fn delete_leaves_what_it_did_not_make() {
 fn one_life_from_create_to_delete() {
     let Some(b) = running("life") else { return };
     b.kill("KILL").succeeds();
-    b.wait_until_stopped();
+    b.await_status("stopped");
     b.delete().succeeds();
-    b.is_gone();
+    b.assert_gone();
 }

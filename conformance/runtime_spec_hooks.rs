@@ -1,11 +1,11 @@
 //! The MUSTs about hooks: runtime.md § Lifecycle 3 to 13, config.md § POSIX-platform Hooks.
 
-#[path = "support/bundle.rs"]
-mod bundle;
+#[path = "../integration/support/mod.rs"]
+mod support;
 
-use bundle::Bundle;
 use serde_json::{Value, json};
 use std::fs;
+use support::Bundle;
 
 const PHASES: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 /// Those that run at `create`.
@@ -13,7 +13,7 @@ const AT_CREATE: [&str; 3] = ["prestart", "createRuntime", "createContainer"];
 
 /// A bundle whose directory is at the same path inside too, so that hooks of both sides write to the same files.
 fn bundle(test: &str, script: &str) -> Option<Bundle> {
-    let b = Bundle::new(test, script)?;
+    let b = Bundle::ready(test, script)?;
     let dir = b.dir.clone();
     b.edit(|config| {
         config["mounts"].as_array_mut().unwrap().push(json!({"destination": dir, "type": "bind", "source": dir, "options": ["bind"]}));
@@ -58,7 +58,7 @@ fn hooks_run_in_order_at_their_time() {
     b.start().succeeds();
     assert_eq!(log(&b), lines(&PHASES[..5]));
     b.kill("KILL").succeeds();
-    b.wait_until_stopped();
+    b.await_status("stopped");
     assert_eq!(log(&b), lines(&PHASES[..5]));
     b.delete().succeeds();
     assert_eq!(log(&b), lines(&PHASES));
@@ -93,7 +93,7 @@ fn hooks_get_the_state() {
     b.start().succeeds();
     let pid = b.state()["pid"].clone();
     b.kill("KILL").succeeds();
-    b.wait_until_stopped();
+    b.await_status("stopped");
     b.delete().succeeds();
     let told = ["creating", "creating", "creating", "created", "running", "stopped"];
     for (phase, status) in PHASES.into_iter().zip(told) {
@@ -120,7 +120,6 @@ fn hooks_run_in_the_right_namespaces() {
             config["hooks"][phase] = json!([hook(&b, &format!("for n in mnt uts ipc net; do readlink /proc/self/ns/$n; done > {phase}.ns"))]);
         }
     });
-    std::os::unix::fs::symlink("busybox", b.path("rootfs/bin/readlink")).unwrap();
     b.create().succeeds();
     b.start().succeeds();
     let pid = b.state()["pid"].to_string();
@@ -130,7 +129,7 @@ fn hooks_run_in_the_right_namespaces() {
     };
     let (ours, containers) = (namespaces("self"), namespaces(&pid));
     b.kill("KILL").succeeds();
-    b.wait_until_stopped();
+    b.await_status("stopped");
     b.delete().succeeds();
     for phase in PHASES {
         let inside = ["createContainer", "startContainer"].contains(&phase);
@@ -177,12 +176,12 @@ fn a_failing_hook_at_create_undoes_it() {
     for (n, phase) in AT_CREATE.into_iter().enumerate() {
         let Some(b) = bundle(&format!("hooks_fail_{n}"), "touch /ran") else { return };
         logging(&b, phase);
-        b.create().fails();
+        b.create().refused();
         let mut wanted = lines(&PHASES[..n]);
         wanted.push(format!("{phase} 1"));
         wanted.extend(lines(&["poststop"]));
         assert_eq!(log(&b), wanted, "{phase}");
-        b.is_gone();
+        b.assert_gone();
     }
 }
 
@@ -206,13 +205,13 @@ fn fails_at_start(n: usize) {
     logging(&b, phase);
     b.create().succeeds();
     let pid = b.state()["pid"].to_string();
-    b.start().fails();
+    b.start().refused();
     let mut wanted = lines(&PHASES[..n]);
     wanted.push(format!("{phase} 1"));
     wanted.extend(lines(&["poststop"]));
     assert_eq!(log(&b), wanted, "{phase}");
     assert!(!fs::exists(format!("/proc/{pid}/ns/net")).unwrap(), "{phase}: its process has ended");
-    b.is_gone();
+    b.assert_gone();
 }
 
 /// § Lifecycle 13: "If any `poststop` hook fails, the runtime MUST log a warning, but the remaining hooks and lifecycle
@@ -223,9 +222,9 @@ fn a_failing_poststop_hook_is_a_warning() {
     logging(&b, "poststop");
     b.create().succeeds();
     b.start().succeeds();
-    b.wait_until_stopped();
+    b.await_status("stopped");
     let got = b.delete().succeeds();
     assert!(got.err.contains("warning"), "{got:?}");
     assert_eq!(log(&b), lines(&PHASES));
-    b.is_gone();
+    b.assert_gone();
 }

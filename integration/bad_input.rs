@@ -191,7 +191,7 @@ fn a_program_that_can_t_be_run() {
     b.args(&["/plain"]);
     does_not_start(&b, &["/plain", "permission denied"]);
     b.args(&["/tmp"]);
-    does_not_start(&b, &["/tmp", "is a directory"]);
+    does_not_start(&b, &["/tmp", "is a directory: permission denied"]);
     b.script("badformat", "\x7fELFnot really").args(&["/badformat"]);
     does_not_start(&b, &["/badformat", "exec format error"]);
     b.script("nointerpreter", "#!/nonesuch\n").args(&["/nointerpreter"]);
@@ -420,4 +420,16 @@ fn force_delete_of_one_that_is_being_created() {
     first.wait(LIMIT);
     b.verb(&["delete", "--force"]).ok();
     b.assert_gone();
+}
+
+#[test]
+fn a_file_over_a_directory_and_the_other_way_round() {
+    needs_root!();
+    let b = Bundle::new("kinds");
+    fs::write(b.path("file"), "").unwrap();
+    fs::create_dir(b.path("dir")).unwrap();
+    for (source, destination) in [("file", "/etc"), ("dir", "/etc/passwd")] {
+        b.without_mounts(&["/etc", "/etc/passwd"]).bind(b.path(source), destination, &[]);
+        does_not_start(&b, &["error mounting", &format!("to rootfs at \\\"{destination}\\\""), "not a directory", "mounts[7]"]);
+    }
 }

@@ -1,4 +1,4 @@
-//! The command line from outside, without root: words, shapes and exit codes that callers match on (docs/callers.md).
+//! The command line from outside, without root: words, shapes and exit codes that callers match on (docs/callers/contract.md).
 
 use serde_json::Value;
 use std::collections::BTreeSet;

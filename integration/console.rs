@@ -48,6 +48,16 @@ fn the_size_comes_through_and_follows() {
     running.wait(LIMIT).code(137);
 }
 
+/// The terminal is set up before the program writes, however fast that is.
+#[test]
+fn newlines_come_as_they_are() {
+    needs_root!();
+    let b = with_terminal("newlines", "echo first; echo second");
+    (0..20).for_each(|_| assert_eq!(b.run().out, "first\nsecond\n"));
+    b.set("/process/terminal", json!(false)).sleeps().up();
+    (0..20).for_each(|_| assert_eq!(b.exec_with(&["--tty"], &["echo", "first"]).out, "first\n"));
+}
+
 #[test]
 fn the_modes_are_restored() {
     needs_root!();

@@ -566,6 +566,17 @@ fn ambient_capabilities_reach_another_user() {
 }
 
 #[test]
+fn what_can_t_be_ambient_is_said_once() {
+    needs_root!();
+    let b = Bundle::new("notambient");
+    b.set("/process/capabilities/ambient", json!(["CAP_KILL", "CAP_NET_BIND_SERVICE"])).args(&["true"]);
+    let got = b.run();
+    got.ok();
+    assert_eq!(got.err.lines().count(), 1, "{}", got.err);
+    assert!(got.err.contains("can't raise ambient capability CAP_KILL, CAP_NET_BIND_SERVICE: "), "{}", got.err);
+}
+
+#[test]
 fn the_environment_is_the_config_s_alone() {
     needs_root!();
     let b = Bundle::new("env");

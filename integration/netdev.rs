@@ -1,17 +1,16 @@
 //! `linux.netDevices` with veth devices, in a network namespace of the test's own that plays the host.
 
-#[path = "../conformance/support/bundle.rs"]
-mod bundle;
+mod support;
 
-use bundle::{Bundle, Outcome};
 use serde_json::json;
 use std::process::Command;
+use support::{Bundle, Outcome};
 
 /// Make veth v0 (its peer is p0) ready, then run the container, then `after`; all in a new network namespace.
 fn on_a_host(bundle: &Bundle, before: &str, after: &str) -> Outcome {
     let run = bundle.words(&["run", &bundle.id]).join(" ");
     let script = format!("set -e; ip link add v0 type veth peer name p0; {before}\nset +e; {run}; code=$?\n{after}\nexit $code");
-    bundle.command(&["unshare".into(), "-n".into(), "sh".into(), "-c".into(), script])
+    bundle.any(&["unshare".into(), "-n".into(), "sh".into(), "-c".into(), script])
 }
 
 /// A container that runs `script` and asks for `devices`; None where this machine has no veth.
@@ -21,7 +20,7 @@ fn container(test: &str, script: &str, devices: serde_json::Value) -> Option<Bun
         println!("skipped: {test}: no veth device can be made: {made:?}");
         return None;
     }
-    let bundle = Bundle::new(test, script)?;
+    let bundle = Bundle::ready(test, script)?;
     bundle.edit(|config| config["linux"]["netDevices"] = devices);
     Some(bundle)
 }
@@ -58,17 +57,39 @@ fn one_that_is_up_keeps_its_ipv6_addresses() {
 fn a_name_that_is_taken_is_an_error_that_changes_nothing() {
     let Some(b) = container("netdev_taken", "true", json!({"p0": {}, "v0": {"name": "lo"}})) else { return };
     let setup = format!("{ADDRESSES}; ip link set v0 up");
-    let got = on_a_host(&b, &setup, "ip addr show dev v0; ip link show dev p0").fails();
+    let got = on_a_host(&b, &setup, "ip addr show dev v0; ip link show dev p0").refused();
     has(&got.err, &["/linux/netDevices/v0", "\\\"lo\\\"", "file exists"]);
     has(&got.out, &["10.9.8.7/24", "v0@p0", "p0@v0", ",UP"]);
-    b.is_gone();
+    b.assert_gone();
+}
+
+/// Whatever fails after the move: a hook, a mount, the program, the pid file.
+#[test]
+fn it_comes_back_when_the_container_can_t_be_finished() {
+    for (what, part, fault) in [
+        ("hook", "hooks", json!({"createContainer": [{"path": "/bin/false"}]})),
+        ("program", "process", json!({"args": ["/nonesuch"], "cwd": "/"})),
+        ("poststart", "hooks", json!({"poststart": [{"path": "/bin/false"}]})),
+    ] {
+        let Some(b) = container(&format!("netdev_back_{what}"), "sleep 1000", json!({"v0": {"name": "eth%d"}})) else { return };
+        b.edit(|config| config[part] = fault);
+        let setup = format!("{ADDRESSES}; ip link set v0 up; ip -6 addr add fd00::7/64 dev v0 nodad || true");
+        let got = on_a_host(&b, &setup, "ip addr show dev v0").refused();
+        has(&got.out, &["v0@p0", "mtu 1400", "02:00:00:00:00:07", "10.9.8.7/24", "10.1.1.1 peer 10.1.1.2/32", ",UP"]);
+        b.assert_gone();
+    }
+    let Some(b) = container("netdev_back_down", "true", json!({"v0": {}, "p0": {}})) else { return };
+    b.edit(|c| c["hooks"] = json!({"createRuntime": [{"path": "/bin/false"}]}));
+    let got = on_a_host(&b, "ip link set p0 down", "ip addr show").refused();
+    has(&got.out, &["v0@p0", "p0@v0"]);
+    assert!(!got.out.contains(",UP"), "as they were: {}", got.out);
 }
 
 #[test]
 fn a_missing_device_is_an_error() {
     let Some(b) = container("netdev_missing", "true", json!({"nope0": {}})) else { return };
-    has(&on_a_host(&b, "", "").fails().err, &["no network device", "nope0"]);
-    b.is_gone();
+    has(&on_a_host(&b, "", "").refused().err, &["no network device", "nope0"]);
+    b.assert_gone();
 }
 
 /// config-linux.md § Network Devices: "unless the user has provided a template by appending `%d` to the new name".

@@ -89,7 +89,7 @@ fn cve_2016_9962_the_joining_process_shows_nothing_of_the_host() {
     let seen = fs::read_to_string(b.rootfs("tmp/seen")).unwrap();
     let host: Vec<&str> = seen
         .lines()
-        .filter(|l| l.contains("state.json") || l.contains("start.fifo") || l.contains("cgroup") || l.starts_with(b.state_root.to_str().unwrap()))
+        .filter(|l| l.contains("state.json") || l.contains("exec.fifo") || l.contains("cgroup") || l.starts_with(b.state_root.to_str().unwrap()))
         .collect();
     assert!(host.is_empty(), "{host:?}");
 }
@@ -509,4 +509,22 @@ fn a_privileged_container_has_no_tty_to_push_into() {
     let b = Bundle::new("session");
     let got = b.sh("cut -d' ' -f5-8 /proc/1/stat; echo > /dev/tty && echo has a tty").run();
     assert!(!got.out.contains("has a tty") && got.out.starts_with("1 1 0 -1"), "{got:?}");
+}
+
+/// The host's own procfs, wherever it is mounted, must not vouch for a new one without what is masked.
+#[test]
+fn no_pivot_leaves_no_bare_proc() {
+    needs_root!();
+    let b = Bundle::new("nopivotproc");
+    let another = b.path("another proc");
+    fs::create_dir(&another).unwrap();
+    assert!(Command::new("mount").args(["-t", "proc", "proc"]).arg(&another).status().unwrap().success());
+    let _guard = Tmpfs(another);
+    let script = "mount -t proc none /proc && echo mounted";
+    b.args(&["busybox", "unshare", "-mrpf", "sh", "-c", script]);
+    for set in ["bounding", "effective", "permitted"] {
+        b.push(&format!("/process/capabilities/{set}"), json!("CAP_SETFCAP"));
+    }
+    let got = b.verb(&["run", "--no-pivot"]);
+    assert!(got.code != 0 && got.err.contains("mount") && !got.out.contains("mounted"), "{got:?}");
 }

@@ -17,6 +17,9 @@ case $TARGET in
 *-gnu) export RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" ;;
 esac
 
+# `--version` and `docker info` tell it
+DHOW_COMMIT=${DHOW_COMMIT:-$(git rev-parse HEAD 2>/dev/null || true)}
+export DHOW_COMMIT
 cargo build --locked --release --bin dhow --target "$TARGET"
 mkdir -p build
 cp "${CARGO_TARGET_DIR:-target}/$TARGET/release/dhow" build/dhow.new

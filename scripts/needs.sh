@@ -1,5 +1,5 @@
 #!/bin/sh
-# needs.sh demo|test|test-vm: install what that needs from Debian's archive, if it is missing. The one list of packages.
+# needs.sh demo|test|test-callers|test-vm: install what that needs from Debian's archive, if it is missing. The one list of packages.
 set -eu
 
 missing=
@@ -11,8 +11,8 @@ need() { # PACKAGE FILE...: the package, unless one of the files is there
 }
 
 case ${1:-} in
-demo | test | test-vm) ;;
-*) echo "usage: needs.sh demo|test|test-vm" >&2 && exit 2 ;;
+demo | test | test-callers | test-vm) ;;
+*) echo "usage: needs.sh demo|test|test-callers|test-vm" >&2 && exit 2 ;;
 esac
 
 need busybox-static /bin/busybox /usr/bin/busybox # the rootfs of demo and tests
@@ -27,7 +27,7 @@ if [ "$1" = test-vm ]; then
     # the tests are built here
     need libseccomp-dev /usr/include/seccomp.h
 fi
-if [ "$1" = test ]; then
+if [ "$1" = test ] || [ "$1" = test-callers ]; then
     # libseccomp judges our seccomp compiler; a dev-dependency links it
     need libseccomp-dev /usr/include/seccomp.h
     # newuidmap, for containers without root
@@ -35,6 +35,22 @@ if [ "$1" = test ]; then
     # what a start costs is counted with the one, network devices are made with the other
     need strace /usr/bin/strace
     need iproute2 /sbin/ip /usr/sbin/ip /bin/ip
+    # the callers that dhow has to serve (integration/caller_*.rs), and what they need
+    need docker.io /usr/sbin/dockerd
+    need containerd /usr/bin/containerd
+    need podman /usr/bin/podman
+    need conmon /usr/bin/conmon
+    need catatonit /usr/bin/catatonit
+    need buildah /usr/bin/buildah
+    need containernetworking-plugins /usr/lib/cni/bridge
+    need docker-registry /usr/bin/docker-registry
+    need iptables /usr/sbin/iptables
+    need tini /usr/bin/tini
+    need curl /usr/bin/curl
+fi
+if [ "$1" = test-callers ]; then
+    need debootstrap /usr/sbin/debootstrap
+    need slirp4netns /usr/bin/slirp4netns
 fi
 
 [ -n "$missing" ] || exit 0

@@ -1,16 +1,19 @@
 #!/bin/sh
-# test.sh [TARGET]: all tests, then what was skipped and why.
+# test.sh [all|callers] [TARGET]: all tests, or those of the real callers with the long ones among them; then what was
+# skipped and why.
 #
 # Unit tests need no root and run as `nobody` when we are root. Conformance and integration need root for what they
 # make; a test that can't run here prints `skipped: [NAME: ]REASON`.
 set -u
 
-target=${1:-}
+part=${1:-all}
+target=${2:-}
 threads=$(nproc)
 [ "$threads" -le 4 ] || threads=4
 log=$(mktemp)
 trap 'rm -f "$log" "$log".*' EXIT
 failed=0
+long=
 
 step() { # TITLE COMMAND...: what it prints is kept for the summary
     printf '\n== %s\n' "$1"
@@ -19,7 +22,7 @@ step() { # TITLE COMMAND...: what it prints is kept for the summary
     [ "$(cat "$log.status")" = 0 ] || failed=1
 }
 
-cargo_test() { cargo test --locked ${target:+--target "$target"} "$@" -- --test-threads "$threads" --nocapture; }
+cargo_test() { cargo test --locked ${target:+--target "$target"} "$@" -- --test-threads "$threads" --nocapture $long; }
 unit_tests() {
     [ "$(id -u)" = 0 ] || { cargo_test --lib; return; }
     binary=$(cargo test --locked ${target:+--target "$target"} --lib --no-run --message-format json 2>/dev/null |
@@ -33,12 +36,15 @@ unit_tests() {
     return $status
 }
 
-step "unit tests, without root" unit_tests
-if [ "$(id -u)" = 0 ]; then
-    step "conformance and integration, as root" cargo_test --no-fail-fast --test '*' --bins
+if [ "$part" = callers ]; then
+    long=--include-ignored
+    step "the real callers, as root" cargo_test --no-fail-fast --test 'caller_*'
 else
-    step "conformance and integration, without root" cargo_test --no-fail-fast --test '*' --bins
-    echo "skipped: what needs root: run make test as root" | tee -a "$log"
+    step "unit tests, without root" unit_tests
+    as="as root"
+    [ "$(id -u)" = 0 ] || as="without root"
+    step "conformance and integration, $as" cargo_test --no-fail-fast --test '*' --bins
+    [ "$(id -u)" = 0 ] || echo "skipped: what needs root: run make test as root" | tee -a "$log"
 fi
 
 printf '\n== summary\n'

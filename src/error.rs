@@ -1,7 +1,7 @@
 //! One error for the whole library: what was being done, to what, the cause, and what to do about it.
 //!
 //! It prints as one line, `doing subject: cause (hint)`, because callers take the last line of a log as the
-//! message and match on words in it (docs/callers.md).
+//! message and match on words in it (docs/callers/contract.md).
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! One line an event, to stderr or to the file that `--log` names, as text or as JSON.
 //!
-//! The shapes are logrus's, since callers parse them (docs/callers.md): containerd's shim reads JSON lines and takes
+//! The shapes are logrus's, since callers parse them (docs/callers/contract.md): containerd's shim reads JSON lines and takes
 //! the last with `"level":"error"`; Podman parses the whole file as **one** JSON object. So a JSON log file of a failed
 //! command holds the error's line and nothing else, unless `--debug` asks for more: warnings wait until it is known
 //! how the command ends, see [`warn`].
@@ -177,7 +177,7 @@ fn rfc3339(time: SystemTime) -> String {
 
 /// The Gregorian date, `days` after 1970-01-01.
 fn date_of(mut days: u64) -> (u64, u64, u64) {
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let mut year = 1970;
     loop {
         let length = if leap(year) { 366 } else { 365 };

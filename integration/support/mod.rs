@@ -8,15 +8,18 @@
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+mod call;
+mod machine;
 pub mod pty;
+
+pub use call::*;
+pub use machine::*;
 
 /// How long any verb may take.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -51,86 +54,6 @@ pub fn runtime() -> PathBuf {
     std::env::var_os("RUNTIME").filter(|r| !r.is_empty()).map_or_else(|| env!("CARGO_BIN_EXE_dhow").into(), PathBuf::from)
 }
 
-/// What a run of the runtime came to.
-#[derive(Debug, Clone)]
-pub struct Outcome {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
-}
-
-impl Outcome {
-    /// It succeeded; its standard output without the last newline.
-    #[track_caller]
-    pub fn ok(&self) -> &str {
-        assert_eq!(self.code, 0, "{self:?}");
-        self.out.trim_end()
-    }
-
-    #[track_caller]
-    pub fn code(&self, code: i32) -> &Outcome {
-        assert_eq!(self.code, code, "{self:?}");
-        self
-    }
-
-    /// It failed with `code`, and all of `words` are in what it said.
-    #[track_caller]
-    pub fn fails(&self, code: i32, words: &[&str]) -> &Outcome {
-        assert_eq!(self.code, code, "{self:?}");
-        words.iter().for_each(|word| assert!(self.err.contains(word), "{word:?} is not in: {}", self.err));
-        assert!(!self.err.contains("panicked"), "{}", self.err);
-        self
-    }
-
-    #[track_caller]
-    pub fn json(&self) -> Value {
-        serde_json::from_str(self.ok()).unwrap_or_else(|e| panic!("{e}: {self:?}"))
-    }
-
-    pub fn lines(&self) -> Vec<&str> {
-        self.out.lines().collect()
-    }
-}
-
-/// Wait for `child` by its pidfd; killed and None after `limit`.
-pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
-    // SAFETY: plain system call; the result is checked.
-    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id() as libc::pid_t, 0) } as RawFd;
-    assert!(pidfd >= 0, "pidfd_open: {}", std::io::Error::last_os_error());
-    // SAFETY: the descriptor is new and ours.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    if readable(pidfd.as_raw_fd(), limit) {
-        return Some(child.wait().unwrap());
-    }
-    let _ = child.kill();
-    let _ = child.wait();
-    None
-}
-
-/// Whether `fd` has something to read (or is hung up) within `limit`.
-pub fn readable(fd: RawFd, limit: Duration) -> bool {
-    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    // SAFETY: one pollfd that lives through the call.
-    unsafe { libc::poll(&mut poll, 1, limit.as_millis() as i32) > 0 }
-}
-
-/// Try `f` until it has an answer.
-#[track_caller]
-pub fn eventually<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + LIMIT;
-    loop {
-        if let Some(found) = f() {
-            return found;
-        }
-        assert!(Instant::now() < end, "{what}: not within {LIMIT:?}");
-        std::thread::sleep(Duration::from_millis(3));
-    }
-}
-
-pub fn status_code(status: ExitStatus) -> i32 {
-    status.code().unwrap_or_else(|| 1000 + status.signal().unwrap_or(0))
-}
-
 /// A bundle with a busybox root, its own `--root` and a unique id. Dropped, it takes the container with it, and fails
 /// the test when something of it is left.
 pub struct Bundle {
@@ -159,6 +82,18 @@ impl Bundle {
         *bundle.config.borrow_mut() = serde_json::from_slice(&text).unwrap();
         bundle.set("/process/terminal", json!(false)).set("/root/readonly", json!(false));
         bundle
+    }
+
+    /// One whose process is `/bin/sh -c SCRIPT`; None, after saying why, where no container can be run.
+    pub fn ready(test: &str, script: &str) -> Option<Bundle> {
+        // SAFETY: geteuid(2) can't fail.
+        if unsafe { libc::geteuid() } != 0 {
+            println!("skipped: {test}: needs root");
+            return None;
+        }
+        let bundle = Bundle::new(test);
+        bundle.args(&["/bin/sh", "-c", script]);
+        Some(bundle)
     }
 
     /// An empty directory.
@@ -201,6 +136,11 @@ impl Bundle {
         self.dir.join(name)
     }
 
+    /// A file of the bundle; empty where it isn't there.
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
     /// A path of the container on the host.
     pub fn rootfs(&self, name: &str) -> PathBuf {
         self.dir.join("rootfs").join(name.trim_start_matches('/'))
@@ -218,6 +158,12 @@ impl Bundle {
         set_at(&mut self.config.borrow_mut(), pointer, value);
         self.save();
         self
+    }
+
+    /// Change it by hand.
+    pub fn edit(&self, change: impl FnOnce(&mut Value)) {
+        change(&mut self.config.borrow_mut());
+        self.save();
     }
 
     pub fn remove(&self, pointer: &str) -> &Bundle {
@@ -361,19 +307,37 @@ impl Bundle {
         })
     }
 
+    /// The words of a call, for another program's command line.
+    pub fn words(&self, args: &[&str]) -> Vec<String> {
+        let command = self.command(args);
+        std::iter::once(command.get_program()).chain(command.get_args()).map(|word| word.to_str().unwrap().to_string()).collect()
+    }
+
+    /// Any program, run as the runtime is.
+    #[track_caller]
+    pub fn any(&self, words: &[String]) -> Outcome {
+        let (program, args) = words.split_first().unwrap();
+        let mut command = Command::new(program);
+        command.args(args).current_dir(&self.dir);
+        self.spawn_command(command, &words.join(" "), |_| {}).wait(self.limit.get())
+    }
+
     #[track_caller]
     pub fn spawn(&self, args: &[&str], change: impl FnOnce(&mut Command)) -> Running {
+        if matches!(args.first(), Some(&"create" | &"run")) {
+            self.last_made.set(self.calls.get() + 1);
+        }
+        self.spawn_command(self.command(args), &args.join(" "), change)
+    }
+
+    fn spawn_command(&self, mut command: Command, said: &str, change: impl FnOnce(&mut Command)) -> Running {
         let number = self.calls.get() + 1;
         self.calls.set(number);
-        if matches!(args.first(), Some(&"create" | &"run")) {
-            self.last_made.set(number);
-        }
         let (out, err) = (self.path(&format!("out.{number}")), self.path(&format!("err.{number}")));
-        let mut command = self.command(args);
         command.stdin(Stdio::null()).stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
         change(&mut command);
         let child = command.spawn().unwrap();
-        Running { child, out, err, said: args.join(" ") }
+        Running { child, out, err, said: said.into() }
     }
 
     /// A verb with our id at its end.
@@ -448,6 +412,11 @@ impl Bundle {
     #[track_caller]
     pub fn pid(&self) -> i32 {
         self.state()["pid"].as_i64().unwrap() as i32
+    }
+
+    #[track_caller]
+    pub fn wait_for(&self, what: &str, mut is_so: impl FnMut(&Bundle) -> bool) {
+        eventually(what, || is_so(self).then_some(()))
     }
 
     #[track_caller]
@@ -553,43 +522,6 @@ fn mounted_below(dir: &Path) -> bool {
     mounts.contains(&format!("{}/", dir.display()))
 }
 
-/// A call under way.
-pub struct Running {
-    pub child: Child,
-    out: PathBuf,
-    err: PathBuf,
-    said: String,
-}
-
-impl Running {
-    #[track_caller]
-    pub fn wait(&mut self, limit: Duration) -> Outcome {
-        let status = wait(&mut self.child, limit);
-        let read = |p: &Path| String::from_utf8_lossy(&fs::read(p).unwrap_or_default()).into_owned();
-        let (out, err) = (read(&self.out), read(&self.err));
-        let status = status.unwrap_or_else(|| panic!("`{}` did not end within {limit:?}; stdout: {out:?}, stderr: {err:?}", self.said));
-        Outcome { code: status_code(status), out, err }
-    }
-
-    pub fn pid(&self) -> i32 {
-        self.child.id() as i32
-    }
-
-    pub fn signal(&self, signal: i32) {
-        // SAFETY: kill(2) of our own child, which is not reaped yet.
-        unsafe { libc::kill(self.pid(), signal) };
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-    }
-}
-
 fn set_at(at: &mut Value, pointer: &str, value: Value) {
     let Some(rest) = pointer.strip_prefix('/') else {
         *at = value;
@@ -610,84 +542,4 @@ fn set_at(at: &mut Value, pointer: &str, value: Value) {
         other => &mut other[key],
     };
     set_at(next, rest, value);
-}
-
-/// All cgroup directories that have `id` in their last component, in every hierarchy, parents first.
-pub fn cgroup_dirs(id: &str) -> Vec<PathBuf> {
-    fn walk(dir: &Path, id: &str, inside: bool, depth: u32, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-            if !entry.file_type().is_ok_and(|t| t.is_dir()) {
-                continue;
-            }
-            let ours = inside || entry.file_name().to_string_lossy().starts_with(id);
-            if ours {
-                found.push(entry.path());
-            }
-            if depth < 6 {
-                walk(&entry.path(), id, ours, depth + 1, found);
-            }
-        }
-    }
-    let mut found = Vec::new();
-    walk(Path::new("/sys/fs/cgroup"), id, false, 0, &mut found);
-    found
-}
-
-/// Processes that are in a cgroup of `id`, or carry it on their command line; zombies aside.
-pub fn processes_of(id: &str) -> Vec<i32> {
-    let ours = |pid: i32| {
-        let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-        let has = |text: &[u8]| text.windows(id.len()).any(|w| w == id.as_bytes());
-        let zombie = String::from_utf8_lossy(&read("stat")).rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'));
-        !zombie && (has(&read("cgroup")) || has(&read("cmdline")))
-    };
-    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| *pid != std::process::id() as i32 && ours(*pid)).collect()
-}
-
-/// `open_fd` at number `fd` in the child that `command` starts.
-pub fn give_fd(command: &mut Command, open_fd: RawFd, fd: RawFd) {
-    // SAFETY: dup2(2) and fcntl(2) are async-signal-safe.
-    unsafe {
-        command.pre_exec(move || {
-            let done = if open_fd == fd { libc::fcntl(fd, libc::F_SETFD, 0) } else { libc::dup2(open_fd, fd) };
-            if done < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
-        });
-    }
-}
-
-/// A tmpfs at `dir`, until dropped.
-pub struct Tmpfs(pub PathBuf);
-
-impl Tmpfs {
-    pub fn new(dir: PathBuf, options: &str) -> Tmpfs {
-        fs::create_dir_all(&dir).unwrap();
-        let done = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&dir).status().unwrap();
-        assert!(done.success(), "mount tmpfs");
-        Tmpfs(dir)
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").args(["-R", "-l"]).arg(&self.0).stderr(Stdio::null()).status();
-    }
-}
-
-/// A line of the mountinfo that `text` is, by its mount point.
-pub fn mount_line<'t>(text: &'t str, point: &str) -> Option<&'t str> {
-    text.lines().rfind(|l| l.split(' ').nth(4) == Some(point))
-}
-
-/// Its per-mount options.
-#[track_caller]
-pub fn mount_options<'t>(text: &'t str, point: &str) -> Vec<&'t str> {
-    let line = mount_line(text, point).unwrap_or_else(|| panic!("nothing is mounted at {point}: {text}"));
-    line.split(' ').nth(5).unwrap().split(',').collect()
-}
-
-/// A field of /proc/PID/status.
-pub fn status_field(status: &str, name: &str) -> String {
-    let line = status.lines().find_map(|l| l.strip_prefix(&format!("{name}:")));
-    line.unwrap_or_else(|| panic!("no {name} in {status}")).trim().to_string()
 }

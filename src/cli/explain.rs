@@ -1,21 +1,11 @@
 //! `explain`: what `create` would do with a bundle, step by step, without doing it and without root.
 
-use super::args::{format, path};
 use super::call::Call;
 use super::{Verb, output};
 use crate::plan;
 use anyhow::Result;
 
-pub(crate) const VERB: Verb = Verb {
-    name: "explain",
-    about: "print what create would do with a bundle, step by step",
-    usage: "[bundle]",
-    positionals: (0, 1),
-    stateless: true,
-    flags: || vec![path("bundle", "DIR", "the bundle (default: the current directory)").short('b'), format(["text", "json"])],
-    run,
-    ..Verb::BASE
-};
+pub(crate) const VERB: Verb = Verb { name: "explain", about: "print what create would do with a bundle, step by step", run, ..Verb::OF_BUNDLE };
 
 fn run(call: &Call) -> Result<u8> {
     let plan = call.context.explain(&call.bundle(Some(0))?)?;

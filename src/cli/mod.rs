@@ -1,7 +1,7 @@
 //! The command line: one file a command, each of which turns arguments into one call of the library and prints.
 //!
 //! Only the command that is called gets built: [`main`] looks for the verb first, and a [`Verb`] is a constant whose
-//! flags are made on demand. Names, short forms, defaults, output and exit codes are runc's (docs/callers.md).
+//! flags are made on demand. Names, short forms, defaults, output and exit codes are runc's (docs/callers/contract.md).
 
 mod args;
 mod call;
@@ -88,6 +88,15 @@ impl Verb {
         flags: Vec::new,
         run: |_| Ok(0),
         failure: Failure { code: 1, prefix: Prefix::None },
+    };
+
+    /// What looks at a bundle and makes nothing.
+    const OF_BUNDLE: Verb = Verb {
+        usage: "[bundle]",
+        positionals: (0, 1),
+        stateless: true,
+        flags: || vec![args::path("bundle", "DIR", "the bundle (default: the current directory)").short('b'), args::format(["text", "json"])],
+        ..Verb::BASE
     };
 
     fn command(&self) -> clap::Command {

@@ -1,22 +1,12 @@
 //! `validate`: all faults of a config.json at once.
 
-use super::args::{format, path};
 use super::call::Call;
 use super::{Verb, output};
 use crate::spec::read_config;
 use crate::spec::validate::{Finding, Severity, validate};
 use anyhow::Result;
 
-pub(crate) const VERB: Verb = Verb {
-    name: "validate",
-    about: "say all that is wrong with a bundle's config.json",
-    usage: "[bundle]",
-    positionals: (0, 1),
-    stateless: true,
-    flags: || vec![path("bundle", "DIR", "the bundle (default: the current directory)").short('b'), format(["text", "json"])],
-    run,
-    ..Verb::BASE
-};
+pub(crate) const VERB: Verb = Verb { name: "validate", about: "say all that is wrong with a bundle's config.json", run, ..Verb::OF_BUNDLE };
 
 /// 1 if there is a fault; a warning alone is none.
 fn run(call: &Call) -> Result<u8> {

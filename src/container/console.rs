@@ -54,7 +54,7 @@ fn send(stream: &UnixStream, data: &[u8], fd: BorrowedFd, what: &str, path: &Pat
 
 /// `--console-socket`: the master, with its slave's name as the message.
 pub fn send_master(path: &Path, master: BorrowedFd) -> Result<()> {
-    if fs::fstatfs(master).map(|s| s.f_type as i64) != Ok(tty::DEVPTS_SUPER_MAGIC) {
+    if fs::magic(master) != Ok(tty::DEVPTS_SUPER_MAGIC) {
         return Err(Error::other("handing on the terminal", "", "what the container sent is not a pty"));
     }
     // As runc: newlines leave the container as they are.

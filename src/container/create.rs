@@ -4,17 +4,15 @@ use super::console::{self, Console, Pidfd};
 use super::foreground::{Foreground, Watch};
 use super::notify::NotifySocket;
 use super::record::{self, CONFIG, Record};
-use super::store::{RESULT_FIFO, Reservation, START_FIFO};
+use super::store::Reservation;
 use super::{Context, CreateRequest, time};
 use crate::cgroup::{self, Cgroup, SelfJoin};
 use crate::host::{Host, cgroup::Layout};
 use crate::plan::{self, Plan};
 use crate::spec::{self, Spec, validate};
 use crate::stage::{self, Around, Created, Requests, Started, host_hooks};
-use crate::sys::fs::{self, CWD};
 use crate::sys::process;
 use crate::{Error, Kind, Result, log, seccomp};
-use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -46,19 +44,24 @@ impl Context {
         }
         let mut foreground = Foreground::new()?;
         let made = prepared.make(self, request, Verb::Run, Some(&mut foreground));
-        let (started, notify) = match made {
-            Ok(made) => made,
-            Err(e) => return Err(e),
-        };
+        let Made { started, notify, record, spec } = made?;
         let exit = foreground.wait(Watch { pidfd: started.pidfd.as_fd(), notify });
         drop(foreground);
         if !request.keep
-            && let Err(e) = self.delete(&request.id, true)
+            && let Err(e) = self.remove_ended(&record, spec)
         {
             log::warn(&format!("removing the container: {e}"));
         }
         exit.map(|e| e.status())
     }
+}
+
+/// A container that stands.
+struct Made {
+    started: Started,
+    notify: Option<NotifySocket>,
+    record: Record,
+    spec: Spec,
 }
 
 /// Everything that is known before anything is made.
@@ -110,7 +113,7 @@ impl Prepared {
     }
 
     /// Make the container; with `run`, start it.
-    fn make(mut self, context: &Context, request: &CreateRequest, verb: Verb, foreground: Option<&mut Foreground>) -> Result<(Started, Option<NotifySocket>)> {
+    fn make(mut self, context: &Context, request: &CreateRequest, verb: Verb, foreground: Option<&mut Foreground>) -> Result<Made> {
         let layout = Layout::detect()?;
         let host = Host::probe(&layout)?;
         let cgroup = context.plan_cgroup(&layout, &self.spec.linux.cgroups_path, &request.id)?;
@@ -130,9 +133,9 @@ impl Prepared {
                 hook_state: &|status| record.hook_state_around_pid(status),
             },
         )?;
-        let fifos = if verb == Verb::Create { Some(Fifos::make(&reservation.dir)?) } else { None };
+        let barrier = if verb == Verb::Create { Some(stage::barrier::make(&reservation.dir)?) } else { None };
         let mut making = Making { prepared: &self, request, record, cgroup, reservation: &mut reservation, foreground, listener_path: self.listener_path() };
-        let made = making.spawn(&plan, &frozen, fifos.as_ref());
+        let made = making.spawn(&plan, &frozen, barrier.as_ref());
         let created = match made {
             Ok(created) => created,
             Err(e) => {
@@ -147,7 +150,7 @@ impl Prepared {
             Verb::Create => Ok(created.leave()),
             Verb::Run => created.start().map_err(|e| e.within(START_FAILED)),
         };
-        let started = match finished.and_then(|started| self.announce(request, &record, started, verb)) {
+        let mut started = match finished.and_then(|started| self.announce(request, &record, started, verb)) {
             Ok(started) => started,
             Err(e) => {
                 let _ = crate::sys::signal::kill(pid, libc::SIGKILL);
@@ -157,7 +160,8 @@ impl Prepared {
             }
         };
         reservation.commit();
-        Ok((started, notify))
+        started.commit();
+        Ok(Made { started, notify, record, spec: self.spec })
     }
 
     /// Tell the world of it: pid file, and for `run` the poststart hooks.
@@ -213,15 +217,14 @@ struct Making<'a> {
 
 impl Making<'_> {
     /// Clone the child, and do our part while it does its.
-    fn spawn<'p>(&mut self, plan: &'p Plan, frozen: &stage::Frozen, fifos: Option<&Fifos>) -> Result<Created<'p>> {
+    fn spawn<'p>(&mut self, plan: &'p Plan, frozen: &stage::Frozen, barrier: Option<&OwnedFd>) -> Result<Created<'p>> {
         let dir = self.reservation.dir.clone();
-        // Before anything else is made it is written down, so that `delete --force` finds it whatever happens.
-        self.record.save(&dir)?;
+        self.record.claim(&dir)?;
         // v2 clones into the cgroup, with its limits in force; v1's and systemd's are made while the child makes its mounts.
         let late = joins_late(&self.cgroup);
         let into = if late { self.early_directory()? } else { self.make_cgroup(None)?.1 };
         let around = Around {
-            fifos: fifos.map(|f| (f.start.as_fd(), f.result.as_fd())),
+            barrier: barrier.map(|fifo| fifo.as_fd()),
             init: None,
             cgroup: into.as_ref().map(|d| d.as_fd()),
             not_for_child: self.reservation.lock_fd(),
@@ -238,7 +241,7 @@ impl Making<'_> {
         self.record.init_process_start = record::process_stat(pid).map_or(0, |(_, start)| start);
         self.record.cgroup_paths = self.cgroup.paths();
         super::rdt::enter(&self.prepared.spec, &self.request.id, pid, &mut self.record, self.reservation)?;
-        self.record.save(&dir)?;
+        self.record.redeem(&dir)?;
         mapped.settle(self).map_err(|e| match e.kind {
             Kind::Hook => e,
             _ => e.within(START_FAILED),
@@ -336,7 +339,9 @@ fn refuse_faults(spec: &Spec) -> Result<()> {
     let findings = validate::check(spec);
     let mut faults = findings.iter().filter(|f| f.severity == validate::Severity::Fault);
     let Some(first) = faults.next() else {
-        findings.iter().filter(|f| f.severity == validate::Severity::Warning).for_each(|f| log::warn(&format!("{}: {}", f.pointer, f.message)));
+        // of capabilities the plan warns, which knows this kernel's and ours
+        let told = |f: &&validate::Finding| f.severity == validate::Severity::Warning && !f.pointer.starts_with("/process/capabilities");
+        findings.iter().filter(told).for_each(|f| log::warn(&format!("{}: {}", f.pointer, f.message)));
         return Ok(());
     };
     let mut message = first.message.clone();
@@ -354,29 +359,7 @@ fn rootfs(spec: &Spec, bundle: &Path) -> Result<PathBuf> {
     })
 }
 
-/// By which `start` wakes a created container, and hears how it went.
-struct Fifos {
-    start: OwnedFd,
-    result: OwnedFd,
-}
-
-impl Fifos {
-    fn make(dir: &Path) -> Result<Fifos> {
-        let dir_name = CString::new(dir.as_os_str().as_encoded_bytes()).map_err(|e| Error::other("making fifos in", dir.display().to_string(), e))?;
-        let at = fs::openat(CWD, &dir_name, libc::O_PATH | libc::O_DIRECTORY, 0).map_err(|e| e.error("open", "opening", dir.display().to_string()))?;
-        let make = |name: &'static str| -> Result<OwnedFd> {
-            let failed = |call: &'static str| move |e: crate::sys::Errno| e.error(call, "making the fifo", name);
-            let c_name = CString::new(name).map_err(|e| Error::other("making the fifo", name, e))?;
-            let c_name: &CStr = &c_name;
-            fs::mkfifoat(at.as_fd(), c_name, 0o600).map_err(failed("mkfifoat"))?;
-            // Read-write: neither end waits for the other, and both outlive this process in the child.
-            fs::openat(at.as_fd(), c_name, libc::O_RDWR, 0).map_err(failed("openat"))
-        };
-        Ok(Fifos { start: make(START_FIFO)?, result: make(RESULT_FIFO)? })
-    }
-}
-
-/// The pid in decimal without a newline, renamed into place (docs/callers.md).
+/// The pid in decimal without a newline, renamed into place (docs/callers/contract.md).
 pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     record::write_renamed(path, pid.to_string().as_bytes())
 }

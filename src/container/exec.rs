@@ -14,7 +14,7 @@ use crate::{Error, Kind, Result, log, plan, seccomp};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// runc's words, which callers match on.
-const EXEC_FAILED: &str = "exec failed: unable to start container process";
+const EXEC_FAILED: &str = "unable to start container process";
 
 impl Context {
     /// The exit status of the process; 0 when detached.
@@ -23,13 +23,13 @@ impl Context {
         check_state(&entry, request)?;
         let spec = entry.spec()?;
         super::check_preserved(request.preserve_fds)?;
-        let mut process = process_for(request, &spec)?;
+        let mut process = process_for(request, spec)?;
         let console = Console::choose(process.terminal, request.detach, request.console_socket.as_deref())?;
         if console == Console::Inherit {
             console::adopt_size(&mut process);
         }
         let mut foreground = if request.detach { None } else { Some(Foreground::new()?) };
-        let started = Executing { context: self, entry: &entry, request, process: &process, console, foreground: foreground.as_mut() }.spawn(&spec)?;
+        let started = Executing { context: self, entry: &entry, request, process: &process, console, foreground: foreground.as_mut() }.spawn(spec)?;
         if let Some(path) = &request.pid_file {
             write_pid_file(path, started.pid).inspect_err(|_| kill(&started))?;
         }
@@ -138,7 +138,7 @@ impl Executing<'_> {
         )?;
         let init = self.entry.pidfd()?;
         let spawn_in = |dir: Option<&OwnedFd>| {
-            let around = Around { fifos: None, init: Some(init.as_fd()), cgroup: dir.map(|d| d.as_fd()), not_for_child: None };
+            let around = Around { barrier: None, init: Some(init.as_fd()), cgroup: dir.map(|d| d.as_fd()), not_for_child: None };
             stage::spawn(&plan, &frozen, &around)
         };
         let mut spawned = match spawn_in(into.as_ref()) {
@@ -190,7 +190,7 @@ impl Requests for Executing<'_> {
 
     fn listener(&mut self, pid: i32, listener: OwnedFd) -> Result<()> {
         let spec = self.entry.spec()?;
-        let seccomp = spec.linux.seccomp.unwrap_or_default();
+        let seccomp = spec.linux.seccomp.clone().unwrap_or_default();
         let path = (!seccomp.listener_path.is_empty()).then(|| seccomp.listener_path.as_ref());
         console::send_listener(path, listener.as_fd(), &self.entry.record, pid, &seccomp.listener_metadata)
     }

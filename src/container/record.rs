@@ -2,7 +2,7 @@
 
 use super::{StateReport, Status};
 use crate::cgroup::{Cgroup, Unit};
-use crate::spec::{self, Spec};
+use crate::spec;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// The file in the container's directory.
 pub const FILE: &str = "state.json";
+/// What stands for it before the first process is known.
+const CLAIM: &str = "claim.json";
 /// A copy of the bundle's config.json as it was at `create`: later changes of the bundle have no effect.
 pub const CONFIG: &str = "config.json";
 
@@ -43,7 +45,11 @@ pub struct Record {
 impl Record {
     pub fn load(dir: &Path) -> Result<Record> {
         let path = dir.join(FILE);
-        let text = std::fs::read(&path).map_err(|e| Error::io(&e, "reading the container's state", path.display().to_string()))?;
+        let text = match std::fs::read(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => std::fs::read(dir.join(CLAIM)),
+            other => other,
+        };
+        let text = text.map_err(|e| Error::io(&e, "reading the container's state", path.display().to_string()))?;
         // serde takes a list for an object, field by field.
         let object = text.trim_ascii_start().first() == Some(&b'{');
         let parsed = if object { serde_json::from_slice(&text).map_err(|e| e.to_string()) } else { Err("it is no JSON object".into()) };
@@ -52,17 +58,29 @@ impl Record {
 
     /// Written beside and renamed: a reader sees the old or the new, never a part.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        let text = serde_json::to_vec(self).map_err(|e| Error::other("writing the container's state", "", e))?;
-        write_renamed(&dir.join(FILE), &text)
+        write_renamed(&dir.join(FILE), &self.text()?)
+    }
+
+    /// Before anything else is made, so that `delete --force` finds it whatever happens. Not a first `state.json`: on
+    /// ext4 a rename over a file that was just written waits for the disk.
+    pub fn claim(&self, dir: &Path) -> Result<()> {
+        let path = dir.join(CLAIM);
+        std::fs::write(&path, self.text()?).map_err(|e| Error::io(&e, "writing", path.display().to_string()))
+    }
+
+    /// The first process is known: the state takes the claim's place.
+    pub fn redeem(&self, dir: &Path) -> Result<()> {
+        self.save(dir)?;
+        let path = dir.join(CLAIM);
+        std::fs::remove_file(&path).map_err(|e| Error::io(&e, "removing", path.display().to_string()))
+    }
+
+    fn text(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(|e| Error::other("writing the container's state", "", e))
     }
 
     pub fn cgroup(&self) -> Cgroup {
         Cgroup::from_paths(&self.cgroup_paths, self.rootless_cgroups).with_unit(self.systemd_unit.clone())
-    }
-
-    /// The config as it was at `create`.
-    pub fn spec(&self, dir: &Path) -> Result<Spec> {
-        Spec::load(dir)
     }
 
     pub fn report(&self, status: Status) -> StateReport {

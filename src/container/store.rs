@@ -7,16 +7,12 @@ use crate::cgroup::Cgroup;
 use crate::spec::Spec;
 use crate::sys::fs::{self, CWD, Lock};
 use crate::sys::process;
-use crate::{Error, Kind, Result, log};
+use crate::{Error, Kind, Result, log, stage};
+use std::cell::OnceCell;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-
-/// Present from create to start; runc's name, which monitors look for.
-pub const START_FIFO: &str = "exec.fifo";
-/// How a start ended: the child's message, or the end of the file when the exec succeeded.
-pub const RESULT_FIFO: &str = "result.fifo";
 
 /// An id as runc accepts it: letters, digits, `_ + - .`; no path.
 pub fn check_id(id: &str) -> Result<()> {
@@ -31,6 +27,7 @@ pub fn check_id(id: &str) -> Result<()> {
 pub struct Entry {
     pub dir: PathBuf,
     pub record: Record,
+    spec: OnceCell<Spec>,
 }
 
 impl Context {
@@ -46,9 +43,9 @@ impl Context {
             return Err(Error::new(Kind::NotFound, "container does not exist:", id, format!("there is no {}", dir.display())));
         }
         match Record::load(&dir) {
-            Ok(record) => Ok(Entry { dir, record }),
+            Ok(record) => Ok(Entry { dir, record, spec: OnceCell::new() }),
             // Claimed, but nothing else was done yet.
-            Err(e) if e.errno() == Some(libc::ENOENT) => Ok(Entry { dir, record: Record { id: id.into(), ..Record::default() } }),
+            Err(e) if e.errno() == Some(libc::ENOENT) => Ok(Entry { dir, record: Record { id: id.into(), ..Record::default() }, spec: OnceCell::new() }),
             Err(e) => Err(e.hint("`dhow delete --force` removes what is left of a damaged container")),
         }
     }
@@ -179,7 +176,7 @@ impl Entry {
         if !self.is_alive() {
             return Ok(Status::Stopped);
         }
-        if self.dir.join(START_FIFO).exists() {
+        if self.dir.join(stage::barrier::NAME).exists() {
             return Ok(Status::Created);
         }
         if record.cgroup().is_frozen()? { Ok(Status::Paused) } else { Ok(Status::Running) }
@@ -200,8 +197,17 @@ impl Entry {
         if self.is_alive() { Ok(pidfd) } else { Err(gone()) }
     }
 
-    pub fn spec(&self) -> Result<Spec> {
-        self.record.spec(&self.dir)
+    /// The config as it was at `create`.
+    pub fn spec(&self) -> Result<&Spec> {
+        match self.spec.get() {
+            Some(spec) => Ok(spec),
+            None => Spec::load(&self.dir).map(|spec| self.spec.get_or_init(|| spec)),
+        }
+    }
+
+    /// The same from somebody who has it already.
+    pub fn with_spec(self, spec: Spec) -> Entry {
+        Entry { spec: spec.into(), ..self }
     }
 
     pub fn lock(&self) -> Result<OwnedFd> {

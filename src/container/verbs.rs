@@ -1,17 +1,15 @@
 //! The verbs on a container that exists: start, kill, delete, state, list, ps, pause, resume, update, events.
 
 use super::record::Record;
-use super::store::{self, Entry, RESULT_FIFO, START_FIFO};
+use super::store::{self, Entry};
 use super::{Context, StateReport, Status};
 use crate::host::cgroup::Layout;
-use crate::spec::{Hook, Resources};
+use crate::spec::{Hook, Resources, Spec};
+use crate::stage::barrier::{self, Outcome};
 use crate::stage::{self, host_hooks};
-use crate::sys::fs::{self, CWD};
 use crate::sys::{process, signal};
 use crate::{Error, Kind, Result, cgroup, log};
-use std::ffi::CString;
 use std::os::fd::AsFd;
-use std::path::Path;
 
 fn wrong_state(entry: &Entry, doing: &str, why: impl Into<String>) -> Error {
     Error::new(Kind::WrongState, doing, entry.record.id.clone(), why)
@@ -113,22 +111,38 @@ impl Context {
         }
     }
 
+    /// The container that `run` has seen the end of, unless somebody was faster, and perhaps made another of this id.
+    pub fn remove_ended(&self, record: &Record, spec: Spec) -> Result<()> {
+        let gone = |e: &Error| e.kind == Kind::NotFound;
+        let entry = match self.open(&record.id) {
+            Err(e) if gone(&e) => return Ok(()),
+            other => other?.with_spec(spec),
+        };
+        let same = (entry.record.init_process_pid, entry.record.init_process_start) == (record.init_process_pid, record.init_process_start);
+        match entry.lock() {
+            Ok(_lock) if same => self.remove(&entry),
+            Ok(_) => Ok(()),
+            Err(e) if gone(&e) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Everything that belongs to a stopped container, then the poststop hooks.
     fn remove(&self, entry: &Entry) -> Result<()> {
         let cgroup = entry.record.cgroup();
-        // Whoever is left in it belonged to the container (no pid namespace, or joined by exec).
-        if cgroup.is_frozen()? {
-            cgroup.thaw()?;
-        }
+        // Whoever is left in it belonged to the container; a pid namespace of its own takes all with it.
         if !owns_pid_namespace(entry) && cgroup.exists() {
+            if cgroup.is_frozen()? {
+                cgroup.thaw()?;
+            }
             cgroup.kill_all(libc::SIGKILL)?;
         }
         cgroup.destroy()?;
         super::rdt::leave(&entry.record);
         // Read before its file goes.
-        let poststop = entry.spec().map(|spec| spec.hooks.poststop).unwrap_or_default();
+        let poststop = entry.spec().map_or(&[][..], |spec| &spec.hooks.poststop);
         std::fs::remove_dir_all(&entry.dir).map_err(|e| Error::io(&e, "removing the container's state", entry.dir.display().to_string()))?;
-        run_poststop(&poststop, &entry.record);
+        run_poststop(poststop, &entry.record);
         Ok(())
     }
 
@@ -211,41 +225,22 @@ impl Context {
     }
 }
 
-/// Write the byte that the child waits for, and learn how its exec went.
+/// Wake the child, and learn how its exec went.
 fn wake(entry: &Entry) -> Result<()> {
-    let open = |name: &str, flags: i32| {
-        let path = entry.dir.join(name);
-        let text = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|e| Error::other("opening", name, e))?;
-        fs::openat(CWD, &text, flags | libc::O_NONBLOCK, 0).map_err(|e| e.error("open", "opening", path.display().to_string()))
-    };
-    let result = open(RESULT_FIFO, libc::O_RDONLY)?;
-    let start = open(START_FIFO, libc::O_WRONLY).map_err(|e| match e.errno() {
-        // Nobody has it open: the child is gone.
-        Some(libc::ENXIO) => wrong_state(entry, "cannot start a container that has stopped:", ""),
-        _ => e,
-    })?;
-    fs::write(start.as_fd(), b"1").map_err(|e| e.error("write", "starting", entry.record.id.clone()))?;
-    remove_fifos(&entry.dir);
-    signal::poll(&[result.as_fd()], -1).map_err(|e| e.error("poll", "waiting for the start of", entry.record.id.clone()))?;
-    match stage::wire::hear_fifo(result.as_fd()) {
-        Ok(None) => Ok(()),
-        Ok(Some(heard)) => Err(entry.explain_failure(heard).within(super::create::START_FAILED)),
-        Err(e) => Err(e.error("read", "waiting for the start of", entry.record.id.clone())),
-    }
-}
-
-fn remove_fifos(dir: &Path) {
-    for name in [START_FIFO, RESULT_FIFO] {
-        if let Err(e) = std::fs::remove_file(dir.join(name)) {
-            log::warn(&format!("removing {name}: {e}"));
-        }
+    match barrier::lift(&entry.dir)? {
+        Outcome::Runs => Ok(()),
+        Outcome::Failed(heard) => Err(entry.explain_failure(heard).within(super::create::START_FAILED)),
+        Outcome::DiedWaiting => Err(wrong_state(entry, "cannot start a container that has stopped:", "")),
+        Outcome::DiedWaking => Err(Error::other("container init", "", "it was killed on its way to the program")
+            .hint("by the OOM killer (memory limit too low?), or by somebody else")
+            .within(super::create::START_FAILED)),
     }
 }
 
 impl Entry {
     /// The sentence for a step that failed after `create` had ended: the plan is made again to name it.
     fn explain_failure(&self, heard: stage::wire::Heard) -> Error {
-        let again = self.spec().and_then(|spec| super::plan_again(&self.record, &spec));
+        let again = self.spec().and_then(|spec| super::plan_again(&self.record, spec));
         match again {
             Ok(plan) => stage::sentence(&plan, heard.message, &heard.text),
             Err(_) => Error::kernel("", heard.message.b, "starting the program", heard.text),
@@ -256,11 +251,8 @@ impl Entry {
 /// Kill the first process and wait until it is gone: by its pidfd, without polling.
 fn kill_init(entry: &Entry) -> Result<()> {
     let cgroup = entry.record.cgroup();
-    let pidfd = match entry.pidfd() {
-        Ok(pidfd) => Some(pidfd),
-        // A maker that was killed left no pid; what it started died with it, or is in the cgroup.
-        Err(_) => None,
-    };
+    // A maker that was killed left no pid; what it started died with it, or is in the cgroup.
+    let pidfd = entry.pidfd().ok();
     if let Some(pidfd) = &pidfd {
         let _ = process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
     }

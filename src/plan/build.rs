@@ -220,13 +220,16 @@ impl Builder<'_> {
     }
 
     /// Mounts, then devices. The cgroup namespace is made when the child is in its cgroup, which is its root then: as
-    /// late as can be, so that the parent has time to see to the cgroup.
+    /// late as can be, so that the parent has time to see to the cgroup; but before a mount that the parent makes, since
+    /// it answers to nothing else meanwhile.
     fn fill_root(&mut self) -> Result<Vec<Step>> {
         let site = Site { spec: self.spec, host: self.host, options: self.options, namespaces: self.namespaces };
         let Mounts { steps, readonly_later, first_cgroup, warnings } = mounts::plan(&site)?;
         self.plan.warnings.extend(warnings);
         let fills_dev = devices::fills_dev(&steps);
-        let split = first_cgroup.unwrap_or(steps.len());
+        let by_parent = steps.iter().position(|step| matches!(&step.op, Op::Mount(mount) if mount.from_parent));
+        let needs_cgroup = first_cgroup.into_iter().chain(by_parent).min();
+        let split = needs_cgroup.unwrap_or(steps.len());
         let mut before = steps;
         let after = before.split_off(split);
         self.plan.steps.extend(before);
@@ -237,12 +240,12 @@ impl Builder<'_> {
             }
             false => self.no_devices(),
         };
-        if first_cgroup.is_some() {
+        if needs_cgroup.is_some() {
             self.enter_cgroup();
         }
         self.plan.steps.extend(after);
         self.plan.steps.extend(nodes);
-        if first_cgroup.is_none() {
+        if needs_cgroup.is_none() {
             self.enter_cgroup();
         }
         Ok(readonly_later)

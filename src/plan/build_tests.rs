@@ -82,6 +82,21 @@ fn the_cgroup_namespace_stands_between_the_cgroup_and_its_mount() {
     assert!(last(&plan, |op| matches!(op, Op::Mount(_) | Op::Symlink { .. })) < unshare && unshare < at(&plan, |op| *op == Op::HostHooks));
 }
 
+/// The parent makes the cgroup before it makes mounts, and the child must not ask for one before it has taken the other.
+#[test]
+fn the_cgroup_comes_before_what_the_parent_mounts() {
+    let by_parent = |op: &Op| matches!(op, Op::Mount(m) if m.from_parent);
+    let plan = plan_of(|spec| {
+        spec.linux.namespaces.push(crate::spec::Namespace { kind: "user".into(), ..Default::default() });
+        spec.linux.uid_mappings = vec![crate::spec::IdMapping { container_id: 0, host_id: 1000, size: 1000 }];
+        spec.linux.gid_mappings = spec.linux.uid_mappings.clone();
+        let bind = crate::spec::Mount { destination: "/mnt".into(), source: "/etc".into(), options: vec!["bind".into()], ..Default::default() };
+        spec.mounts.insert(1, bind);
+    });
+    let plan = plan.unwrap();
+    assert!(at(&plan, |op| *op == Op::JoinCgroup) < at(&plan, by_parent));
+}
+
 #[test]
 fn rights_go_in_order() {
     for no_new_privileges in [false, true] {

@@ -123,8 +123,10 @@ impl CapSet {
         keep(&mut self.inheritable, self.bounding, "inheritable capabilities that are not in the bounding set");
         let lost = self.ambient & !(self.permitted & self.inheritable);
         self.ambient &= !lost;
-        // runc's words, which its users look for.
-        warnings.extend(names_of(lost).iter().map(|name| format!("can't raise ambient capability {name}: it is not both permitted and inheritable")));
+        if lost != 0 {
+            // runc's words, which its users look for, though one line for all
+            warnings.push(format!("can't raise ambient capability {}: not both permitted and inheritable", names_of(lost).join(", ")));
+        }
     }
 }
 

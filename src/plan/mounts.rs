@@ -7,7 +7,7 @@ use super::options::{MountOptions, attr};
 use super::paths::{below, clean};
 use super::{Options, propagation};
 use crate::host::Host;
-use crate::spec::{Mount, Spec};
+use crate::spec::{Mount, PROC_FILES, Spec};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -166,20 +166,6 @@ fn check_text(field: &str, mount: &Mount) -> Result<()> {
         None => Ok(()),
     }
 }
-
-/// Files below /proc that lxcfs and its like may cover, as runc's checkProcMount lists them.
-const PROC_FILES: [&str; 10] = [
-    "/proc/cpuinfo",
-    "/proc/diskstats",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/proc/swaps",
-    "/proc/uptime",
-    "/proc/loadavg",
-    "/proc/slabinfo",
-    "/proc/sys/kernel/ns_last_pid",
-    "/proc/sys/crypto/fips_enabled",
-];
 
 /// /proc must be procfs: dhow writes labels and sysctls there (CVE-2019-16884, CVE-2019-19921). Whether the source of a
 /// bind is one is for the child to see, and where the destination really leads. `no_new`: not a new file system.

@@ -19,7 +19,7 @@ fn rlimits_are_numbered_and_checked() {
     let limit = |kind: &str, soft, hard| spec::Rlimit { kind: kind.into(), soft, hard };
     let of = |list: Vec<spec::Rlimit>| rlimits(&Process { rlimits: list, ..Default::default() });
     let good = of(vec![limit("RLIMIT_NOFILE", 10, 20), limit("RLIMIT_CORE", 0, u64::MAX)]).unwrap();
-    assert_eq!((good[0].resource, good[1].resource), (libc::RLIMIT_NOFILE as u32, libc::RLIMIT_CORE as u32));
+    assert_eq!((i64::from(good[0].resource), i64::from(good[1].resource)), (i64::from(libc::RLIMIT_NOFILE), i64::from(libc::RLIMIT_CORE)));
     assert_eq!(subject(of(vec![limit("RLIMIT_NONE", 1, 1)])), "/process/rlimits/0/type");
     assert_eq!(subject(of(vec![limit("RLIMIT_CPU", 1, 1), limit("RLIMIT_CPU", 1, 1)])), "/process/rlimits/1");
     assert_eq!(subject(of(vec![limit("RLIMIT_CPU", 2, 1)])), "/process/rlimits/0/soft");
@@ -28,20 +28,21 @@ fn rlimits_are_numbered_and_checked() {
 #[test]
 fn rlimit_numbers_are_libcs() {
     for (name, ours, libcs) in [
-        ("AS", 9, libc::RLIMIT_AS as u32),
-        ("CPU", 0, libc::RLIMIT_CPU as u32),
-        ("FSIZE", 1, libc::RLIMIT_FSIZE as u32),
-        ("LOCKS", 10, libc::RLIMIT_LOCKS as u32),
-        ("MEMLOCK", 8, libc::RLIMIT_MEMLOCK as u32),
-        ("MSGQUEUE", 12, libc::RLIMIT_MSGQUEUE as u32),
-        ("NICE", 13, libc::RLIMIT_NICE as u32),
-        ("NPROC", 6, libc::RLIMIT_NPROC as u32),
-        ("RSS", 5, libc::RLIMIT_RSS as u32),
-        ("RTPRIO", 14, libc::RLIMIT_RTPRIO as u32),
-        ("RTTIME", 15, libc::RLIMIT_RTTIME as u32),
-        ("SIGPENDING", 11, libc::RLIMIT_SIGPENDING as u32),
+        ("AS", 9, i64::from(libc::RLIMIT_AS)),
+        ("CPU", 0, i64::from(libc::RLIMIT_CPU)),
+        ("FSIZE", 1, i64::from(libc::RLIMIT_FSIZE)),
+        ("LOCKS", 10, i64::from(libc::RLIMIT_LOCKS)),
+        ("MEMLOCK", 8, i64::from(libc::RLIMIT_MEMLOCK)),
+        ("MSGQUEUE", 12, i64::from(libc::RLIMIT_MSGQUEUE)),
+        ("NICE", 13, i64::from(libc::RLIMIT_NICE)),
+        ("NPROC", 6, i64::from(libc::RLIMIT_NPROC)),
+        ("RSS", 5, i64::from(libc::RLIMIT_RSS)),
+        ("RTPRIO", 14, i64::from(libc::RLIMIT_RTPRIO)),
+        ("RTTIME", 15, i64::from(libc::RLIMIT_RTTIME)),
+        ("SIGPENDING", 11, i64::from(libc::RLIMIT_SIGPENDING)),
     ] {
-        assert_eq!((ours, number(&RLIMITS, &format!("RLIMIT_{name}"), "", "").unwrap()), (libcs, libcs), "{name}");
+        let by_name = number(&RLIMITS, &format!("RLIMIT_{name}"), "", "").unwrap();
+        assert_eq!((ours, i64::from(by_name)), (libcs, libcs), "{name}");
     }
 }
 

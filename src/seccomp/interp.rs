@@ -55,7 +55,7 @@ fn load(data: &Data, offset: u32) -> Option<u32> {
     match offset {
         0 => Some(data.nr),
         4 => Some(data.arch),
-        16..64 if offset % 4 == 0 => {
+        16..64 if offset.is_multiple_of(4) => {
             let word = (offset as usize - 16) / 4;
             Some((data.args[word / 2] >> (32 * (word % 2))) as u32)
         }

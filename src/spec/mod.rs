@@ -24,6 +24,21 @@ use std::path::Path;
 /// The runtime-spec version that dhow implements.
 pub const OCI_VERSION: &str = "1.3.0";
 
+/// Files of procfs that lxcfs and its like emulate, and which may therefore be mounted over; runc's list
+/// (`checkProcMount`).
+pub const PROC_FILES: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
 /// A JSON object of the spec: camelCase names, every field optional, `null` as good as absent, defaults not printed.
 macro_rules! object {
     ($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident : $ty:ty,)* }) => {

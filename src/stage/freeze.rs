@@ -248,9 +248,12 @@ pub struct Supplies<'a> {
     pub preserve_fds: u32,
     /// cgroup v1: the child moves itself, by files that the parent sends.
     pub cgroup_files: bool,
-    /// The state for hooks that the child runs: given the status, the text before and after the pid.
-    pub hook_state: &'a dyn Fn(&str) -> (Vec<u8>, Vec<u8>),
+    /// The state for hooks that the child runs, given the status.
+    pub hook_state: &'a dyn Fn(&str) -> AroundPid,
 }
+
+/// The state as text: what stands before the pid, and after.
+pub type AroundPid = (Vec<u8>, Vec<u8>);
 
 pub fn freeze(plan: &Plan, mut supplies: Supplies) -> Result<Frozen> {
     let mut frozen = Frozen { steps: Vec::with_capacity(plan.steps.len()), last_capability: supplies.last_capability, preserve_fds: supplies.preserve_fds };

@@ -1,5 +1,6 @@
 //! The plan frozen, the child that applies it, the parent that supervises.
 
+pub mod barrier;
 pub mod child;
 pub mod filter_cache;
 pub mod freeze;

@@ -5,6 +5,7 @@
 
 use super::child::{Child, Lines};
 use super::freeze::{Frozen, open_namespace};
+use super::netdev::{self, Moved};
 use super::wire::{self, Heard, Message, Tag};
 use super::{host_hooks, idmap, report, trees};
 use crate::cgroup::SelfJoin;
@@ -18,8 +19,8 @@ use std::rc::Rc;
 /// What a spawn needs beside the plan.
 #[derive(Default)]
 pub struct Around<'a> {
-    /// create: the fifos (start, result) by which somebody else starts it later.
-    pub fifos: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
+    /// create: the fifo at which it waits until somebody else starts it.
+    pub barrier: Option<BorrowedFd<'a>>,
     /// exec: the pidfd of the container's init.
     pub init: Option<BorrowedFd<'a>>,
     /// cgroup v2, also a hybrid machine's: the directory that the child is cloned into.
@@ -45,6 +46,8 @@ struct Live<'p> {
     pidfd: Rc<OwnedFd>,
     wire: OwnedFd,
     progress: Progress,
+    /// What of the host's goes back with it.
+    moved: Option<Moved>,
     armed: bool,
 }
 
@@ -61,10 +64,18 @@ pub struct Spawned<'p>(Live<'p>);
 pub struct Mapped<'p>(Live<'p>);
 pub struct Created<'p>(Live<'p>);
 
-/// The program runs: its pid on the host, and its pidfd.
+/// The container is created, or its program runs: its pid on the host, and its pidfd.
 pub struct Started {
     pub pid: i32,
     pub pidfd: Rc<OwnedFd>,
+    moved: Option<Moved>,
+}
+
+impl Started {
+    /// Nothing can fail any more: the host's network devices that it was given are its own.
+    pub fn commit(&mut self) {
+        self.moved.take().into_iter().for_each(Moved::stay);
+    }
 }
 
 /// Clone the child with the plan's namespaces; it begins to apply `frozen` at once.
@@ -87,10 +98,10 @@ pub fn spawn<'p>(plan: &'p Plan, frozen: &Frozen, around: &Around) -> Result<Spa
         if let Some(fd) = around.not_for_child {
             fs::close_copy(fd);
         }
-        let lines = Lines { wire: childs_wire.as_fd(), init: around.init, progress: &progress, fifos: around.fifos };
+        let lines = Lines { wire: childs_wire.as_fd(), init: around.init, progress: &progress, barrier: around.barrier };
         Child::new(frozen, lines).apply();
     };
-    let live = Live { plan, pid: child.pid, pidfd: Rc::new(child.pidfd), wire, progress, armed: true };
+    let live = Live { plan, pid: child.pid, pidfd: Rc::new(child.pidfd), wire, progress, moved: None, armed: true };
     detour.leave()?;
     Ok(Spawned(live))
 }
@@ -251,7 +262,7 @@ impl<'p> Mapped<'p> {
     }
 
     /// Serve the child's requests until it is Created.
-    pub fn settle(self, requests: &mut dyn Requests) -> Result<Created<'p>> {
+    pub fn settle(mut self, requests: &mut dyn Requests) -> Result<Created<'p>> {
         if !self.0.serve(requests)? {
             return Err(self.0.unexpected(None));
         }
@@ -259,7 +270,7 @@ impl<'p> Mapped<'p> {
     }
 
     /// exec: serve the child's requests until its program runs.
-    pub fn finish(self, requests: &mut dyn Requests) -> Result<Started> {
+    pub fn finish(mut self, requests: &mut dyn Requests) -> Result<Started> {
         if self.0.serve(requests)? {
             return Err(Error::other("exec", "", "the child waits for a start that nobody gives"));
         }
@@ -295,16 +306,19 @@ impl Created<'_> {
 
 impl Live<'_> {
     /// True when Created was heard, false at the end of the stream.
-    fn serve(&self, requests: &mut dyn Requests) -> Result<bool> {
+    fn serve(&mut self, requests: &mut dyn Requests) -> Result<bool> {
         loop {
             let Some(heard) = self.hear()? else { return Ok(false) };
             match (heard.message.tag, heard.fd) {
                 (Tag::Created, _) => return Ok(true),
                 (Tag::Warning, _) => log::warn(&report::sentence(self.plan, heard.message, &heard.text).to_string()),
-                (Tag::Console, Some(master)) => requests.console(master)?,
+                (Tag::Console, Some(master)) => {
+                    requests.console(master)?;
+                    self.go_on()?;
+                }
                 (Tag::HostHooks, _) => {
                     // The child is in its network namespace by now, and the hooks find the devices there, as runc's do.
-                    super::netdev::move_all(&self.plan.net_devices, self.pid)?;
+                    self.moved = netdev::move_all(&self.plan.net_devices, self.pid)?;
                     // The deprecated prestart hooks were once run by `start`, and are told `created`, as by crun; runc
                     // tells both `creating`.
                     host_hooks::run("prestart", &self.plan.hooks.prestart, &requests.hook_state("created", self.pid))?;
@@ -367,7 +381,7 @@ impl Live<'_> {
     /// Let it live on its own.
     fn release(mut self) -> Started {
         self.armed = false;
-        Started { pid: self.pid, pidfd: Rc::clone(&self.pidfd) }
+        Started { pid: self.pid, pidfd: Rc::clone(&self.pidfd), moved: self.moved.take() }
     }
 
     /// What the child said before it died, if anything.

@@ -1,6 +1,6 @@
 //! The sentence for a step that failed: the child sent its number and the errno, the plan knows the rest.
 //!
-//! runc's words where callers match on them (docs/callers.md): `executable file not found in $PATH`, `permission denied`,
+//! runc's words where callers match on them (docs/callers/contract.md): `executable file not found in $PATH`, `permission denied`,
 //! `no such file or directory`.
 
 use super::wire::Message;
@@ -50,6 +50,8 @@ fn program_error(program: &str, errno: i32) -> Error {
     match errno {
         libc::ENOENT if !program.contains('/') => Error::new(kind, doing, "", "executable file not found in $PATH"),
         libc::ENOENT | libc::ENOTDIR => Error::new(kind, doing, "", format!("stat {program}: {}", describe_errno(errno))),
+        // Docker 20.10 knows the second word alone, newer callers the first
+        libc::EISDIR => Error::new(kind, doing, "", "is a directory: permission denied"),
         _ => Error::new(kind, doing, "", describe_errno(errno)),
     }
 }

@@ -21,11 +21,13 @@ pub struct Buf {
     len: usize,
 }
 
-impl Buf {
-    pub fn new() -> Buf {
+impl Default for Buf {
+    fn default() -> Buf {
         Buf { bytes: [0; libc::PATH_MAX as usize], len: 0 }
     }
+}
 
+impl Buf {
     pub fn push(&mut self, part: &[u8]) -> Result<()> {
         let end = self.len + part.len();
         if end >= self.bytes.len() {
@@ -38,7 +40,7 @@ impl Buf {
     }
 
     pub fn from(part: &[u8]) -> Result<Buf> {
-        let mut buf = Buf::new();
+        let mut buf = Buf::default();
         buf.push(part)?;
         Ok(buf)
     }
@@ -135,7 +137,7 @@ fn make_one(parent: BorrowedFd, name: &CStr, want: Want) -> Result<Option<OwnedF
 fn follow(root: BorrowedFd, parent: BorrowedFd, before: &[u8], name: &Buf, rest: &[u8], want: Want, links: u32) -> Result<OwnedFd> {
     let mut target = [0u8; libc::PATH_MAX as usize - 1];
     let target = fs::readlinkat(parent, name.as_cstr()?, &mut target)?;
-    let mut path = Buf::new();
+    let mut path = Buf::default();
     if !target.starts_with(b"/") {
         path.push(before)?;
     }

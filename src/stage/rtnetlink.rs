@@ -20,6 +20,7 @@ const EXCLUSIVE_CREATE: u16 = 0x600;
 // linux/if_link.h
 const IFLA_IFNAME: u16 = 3;
 const IFLA_NET_NS_FD: u16 = 28;
+const UP: u32 = libc::IFF_UP as u32;
 // linux/if_addr.h
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -51,6 +52,13 @@ pub struct Address {
     attributes: Vec<(u16, Vec<u8>)>,
 }
 
+/// A device as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    pub index: u32,
+    pub up: bool,
+}
+
 /// A socket in one network namespace.
 pub struct Route {
     socket: OwnedFd,
@@ -62,14 +70,17 @@ impl Route {
         Route { socket, sequence: 0 }
     }
 
-    /// The index of the device of this name, None when there is none.
-    pub fn index_of(&mut self, name: &str) -> Result<Option<u32>> {
+    /// The device of this name, None when there is none.
+    pub fn link(&mut self, name: &str) -> Result<Option<Link>> {
         let mut request = Request::new(RTM_GETLINK, REQUEST, &link_body(0, 0, 0));
         request.attribute(IFLA_IFNAME, &terminated(name));
         match self.ask(request) {
             Err(Errno(libc::ENODEV)) => Ok(None),
             Err(e) => Err(e),
-            Ok(answers) => answers.first().and_then(|a| word(a, 4)).map(Some).ok_or(Errno(libc::EBADMSG)),
+            Ok(answers) => {
+                let link = |body: &Vec<u8>| Some(Link { index: word(body, 4)?, up: word(body, 8)? & UP != 0 });
+                answers.first().and_then(link).map(Some).ok_or(Errno(libc::EBADMSG))
+            }
         }
     }
 
@@ -95,8 +106,7 @@ impl Route {
     }
 
     pub fn set_up(&mut self, index: u32) -> Result<()> {
-        let up = libc::IFF_UP as u32;
-        self.ask(Request::new(RTM_NEWLINK, REQUEST | ACK, &link_body(index, up, up))).map(drop)
+        self.ask(Request::new(RTM_NEWLINK, REQUEST | ACK, &link_body(index, UP, UP))).map(drop)
     }
 
     pub fn add_address(&mut self, index: u32, address: &Address) -> Result<()> {
@@ -299,9 +309,9 @@ mod tests {
     #[test]
     fn a_nameless_device_is_not_found_and_lo_is() {
         let mut route = Route::new(netlink::route_socket().unwrap());
-        let lo = route.index_of("lo").unwrap().unwrap();
+        let lo = route.link("lo").unwrap().unwrap().index;
         assert!(route.indices().unwrap().contains(&lo));
-        assert_eq!(route.index_of("no-such-device").unwrap(), None);
+        assert_eq!(route.link("no-such-device").unwrap(), None);
         assert_eq!(route.addresses(lo).unwrap(), [], "127.0.0.1 and ::1 are of the host's scope");
     }
 }

@@ -5,18 +5,20 @@
 //! | parent | Mapped    | –                              | id maps are written: child goes on as root of it  |
 //! | parent | Cgroup    | v1's `tasks` files, as fds      | child moves itself by them                        |
 //! | parent | Tree      | a detached mount               | answer to the child's Tree                        |
-//! | parent | Continue  | –                              | answer to HostHooks and Listener                  |
+//! | parent | Continue  | –                              | answer to HostHooks, Console and Listener         |
 //! | parent | Start     | –                              | `run`: child execs                                |
 //! | child  | Second    | a pidfd                        | this is the container's init now, the sender ends |
 //! | child  | HostHooks | –                              | parent moves network devices, runs prestart and createRuntime; Continue |
 //! | child  | IdMaps    | –                              | it has unshared its user namespace; Mapped        |
 //! | child  | TimeOffsets | –                          | parent writes them for the sender; Continue       |
 //! | child  | Tree      | `a` step                       | parent makes the mount with its rights; Tree      |
-//! | child  | Console   | the pty's master               | parent hands it on                                |
+//! | child  | Console   | the pty's master               | parent sets it up or hands it on; Continue        |
 //! | child  | Listener  | `a`: its fd number             | parent takes it by pidfd_getfd(2); Continue       |
 //! | child  | Warning   | as Failed                      | parent logs it; the child goes on                 |
 //! | child  | Created   | –                              | all but the exec is done                          |
 //! | child  | Failed    | `a` step, `b` errno, text      | the child has ended                               |
+//!
+//! Two more go by the fifo alone (`barrier.rs`): Woken, and Exec before the exec.
 //!
 //! The end of the stream without Failed means that the exec succeeded (CLOEXEC), or that the child was killed: the
 //! pidfd tells which. Nobody sleeps or polls.
@@ -41,9 +43,11 @@ pub enum Tag {
     IdMaps,
     Tree,
     Cgroup,
+    Woken,
+    Exec,
 }
 
-const TAGS: [Tag; 14] = [
+const TAGS: [Tag; 16] = [
     Tag::Mapped,
     Tag::Continue,
     Tag::Start,
@@ -58,6 +62,8 @@ const TAGS: [Tag; 14] = [
     Tag::IdMaps,
     Tag::Tree,
     Tag::Cgroup,
+    Tag::Woken,
+    Tag::Exec,
 ];
 
 /// The fixed part of every message.
@@ -143,21 +149,17 @@ pub struct Heard {
 pub fn hear(fd: BorrowedFd) -> sys::Result<Option<Heard>> {
     let mut buf = [0u8; HEADER + TEXT];
     let mut fds = [None];
-    let n = match socket::recv(fd, &mut buf, &mut fds) {
-        Err(Errno(libc::ECONNRESET)) => 0,
-        other => other?.0,
+    let mut recv = || socket::recv(fd, &mut buf, &mut fds).map(|(n, _)| n);
+    // The child has ended with a message of ours unread. The kernel says so first; what the child said comes after it.
+    let n = match recv() {
+        Err(Errno(libc::ECONNRESET)) => recv()?,
+        other => other?,
     };
     Ok(decode_heard(&buf[..n], fds[0].take()))
 }
 
-/// The same from the `result` fifo, where messages come without boundaries but never more than one.
-pub fn hear_fifo(fd: BorrowedFd) -> sys::Result<Option<Heard>> {
-    let mut buf = [0u8; HEADER + TEXT];
-    let n = fs::read(fd, &mut buf)?;
-    Ok(decode_heard(&buf[..n], None))
-}
-
-fn decode_heard(bytes: &[u8], fd: Option<OwnedFd>) -> Option<Heard> {
+/// The message at the beginning of `bytes`; all that follows the header is its text.
+pub fn decode_heard(bytes: &[u8], fd: Option<OwnedFd>) -> Option<Heard> {
     let message = Message::decode(bytes)?;
     Some(Heard { message, text: String::from_utf8_lossy(&bytes[HEADER..]).into_owned(), fd })
 }
@@ -176,6 +178,16 @@ mod tests {
         assert_eq!(heard.text, "size");
         drop(here);
         assert!(hear(there.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn last_words_are_heard_though_ours_were_not() {
+        let (here, there) = socket::seqpacket_pair().unwrap();
+        send(here.as_fd(), Message::new(Tag::Cgroup), b"").unwrap();
+        send(there.as_fd(), Message::new(Tag::Failed), b"why").unwrap();
+        drop(there);
+        assert_eq!(hear(here.as_fd()).unwrap().unwrap().text, "why");
+        assert!(hear(here.as_fd()).unwrap().is_none());
     }
 
     #[test]

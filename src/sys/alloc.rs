@@ -153,7 +153,7 @@ mod tests {
         // SAFETY: the layouts are valid, each pointer is used within its size and freed once.
         unsafe {
             let (one, two) = (a.alloc(layout), a.alloc(layout));
-            assert!(one as usize % 16 == 0 && (two as usize).abs_diff(one as usize) >= 64);
+            assert!((one as usize).is_multiple_of(16) && (two as usize).abs_diff(one as usize) >= 64);
             a.dealloc(one, layout);
             assert_eq!(a.alloc(layout), one);
             one.write_bytes(7, 40);

@@ -104,12 +104,14 @@ pub fn lstatat(dir: BorrowedFd, path: &CStr) -> Result<libc::stat> {
     }
 }
 
-pub fn fstatfs(fd: BorrowedFd) -> Result<libc::statfs> {
-    let mut buf = MaybeUninit::uninit();
+/// What file system `fd` is on: fstatfs(2)'s `f_type`.
+#[allow(clippy::unnecessary_cast)] // musl's is unsigned
+pub fn magic(fd: BorrowedFd) -> Result<i64> {
+    let mut buf = MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: fstatfs fills the whole struct when it succeeds.
     unsafe {
         check(libc::fstatfs(fd.as_raw_fd(), buf.as_mut_ptr()))?;
-        Ok(buf.assume_init())
+        Ok(buf.assume_init().f_type as i64)
     }
 }
 
@@ -144,12 +146,16 @@ pub fn chroot(path: &CStr) -> Result<()> {
     check(unsafe { libc::chroot(path.as_ptr()) }).map(drop)
 }
 
-/// The raw getcwd(2), which tells "(unreachable)" where libc's would search: is the working directory below the root?
+/// Is the working directory below the root? The raw getcwd(2) tells "(unreachable)" where libc's would search.
 pub fn cwd_is_reachable() -> Result<bool> {
-    let mut buf = [0u8; libc::PATH_MAX as usize];
+    getcwd(&mut [0; libc::PATH_MAX as usize]).map(|path| path.starts_with(b"/"))
+}
+
+/// The raw getcwd(2) into `buf`; the path without its NUL.
+pub fn getcwd(buf: &mut [u8]) -> Result<&[u8]> {
     // SAFETY: `buf` is writable for its length.
-    check(unsafe { libc::syscall(libc::SYS_getcwd, buf.as_mut_ptr(), buf.len()) })?;
-    Ok(buf[0] == b'/')
+    let n = check(unsafe { libc::syscall(libc::SYS_getcwd, buf.as_mut_ptr(), buf.len()) })?;
+    Ok(&buf[..(n as usize).saturating_sub(1)])
 }
 
 pub fn fchown(fd: BorrowedFd, uid: u32, gid: u32) -> Result<()> {
@@ -188,6 +194,18 @@ pub fn read(fd: BorrowedFd, buf: &mut [u8]) -> Result<usize> {
 pub fn write(fd: BorrowedFd, buf: &[u8]) -> Result<usize> {
     // SAFETY: `buf` is readable for its length.
     retry(|| check(unsafe { libc::write(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len()) })).map(|n| n as usize)
+}
+
+/// How many bytes a pipe or fifo holds (fcntl(2) F_GETPIPE_SZ).
+pub fn pipe_size(fd: BorrowedFd) -> Result<usize> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETPIPE_SZ) }).map(|n| n as usize)
+}
+
+/// Have it hold `size` bytes, which the kernel rounds up; how many it is then.
+pub fn set_pipe_size(fd: BorrowedFd, size: i32) -> Result<usize> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, size) }).map(|n| n as usize)
 }
 
 /// dup2(2): `to` becomes a copy of `from`, without CLOEXEC.

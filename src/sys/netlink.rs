@@ -50,9 +50,9 @@ pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> Result<usize> {
     loop {
         let mut from = MaybeUninit::<libc::sockaddr_nl>::zeroed();
         let mut length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
-        // SAFETY: the buffer and the address are writable for the lengths given. With MSG_TRUNC the result is the
-        // datagram's own length, but no more than the buffer's is written.
         let n = retry(|| {
+            // SAFETY: the buffer and the address are writable for the lengths given. With MSG_TRUNC the result is the
+            // datagram's own length, but no more than the buffer's is written.
             check(unsafe {
                 libc::recvfrom(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_TRUNC, from.as_mut_ptr().cast(), &mut length)
             })

@@ -1,7 +1,7 @@
 //! Mounts (config.md § Mounts, § Linux mount options).
 
 use super::{Checker, ids, suggest};
-use crate::spec::Mount;
+use crate::spec::{Mount, PROC_FILES};
 use std::fmt::Display;
 
 /// Every option that isn't the filesystem's own, in pairs that undo each other: (sets, clears). `""`: no opposite.
@@ -36,20 +36,6 @@ const PAIRS: [(&str, &str); 26] = [
 /// Propagation (mount_namespaces(7)), and what says how the mount is made.
 const OTHERS: [&str; 13] =
     ["private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable", "tmpcopyup", "bind", "rbind", "idmap", "ridmap"];
-
-/// Files of procfs that lxcfs emulates, and which may therefore be mounted over; runc's list (`checkProcMount`).
-const OVER_PROC: [&str; 10] = [
-    "/proc/cpuinfo",
-    "/proc/diskstats",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/proc/swaps",
-    "/proc/uptime",
-    "/proc/loadavg",
-    "/proc/slabinfo",
-    "/proc/sys/kernel/ns_last_pid",
-    "/proc/sys/crypto/fips_enabled",
-];
 
 pub fn check(cx: &mut Checker) {
     for (i, mount) in cx.spec.mounts.iter().enumerate() {
@@ -113,8 +99,8 @@ fn destination(cx: &mut Checker, at: impl Display, mount: &Mount) {
             cx.fault(at, format_args!("{:?} over /proc", mount.kind), "nothing but a proc filesystem over /proc")
                 .hint("a false /proc would switch the LSM off (CVE-2019-16884)");
         }
-    } else if path.starts_with("/proc/") && !OVER_PROC.contains(&path.as_str()) {
-        cx.fault(at, format_args!("{path:?} is inside /proc"), format_args!("outside /proc, or one of {}", OVER_PROC.join(", ")))
+    } else if path.starts_with("/proc/") && !PROC_FILES.contains(&path.as_str()) {
+        cx.fault(at, format_args!("{path:?} is inside /proc"), format_args!("outside /proc, or one of {}", PROC_FILES.join(", ")))
             .hint("maskedPaths and readonlyPaths cover paths of /proc");
     }
 }

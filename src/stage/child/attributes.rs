@@ -67,7 +67,7 @@ impl Child<'_> {
             return Ok(own);
         }
         let proc = fs::openat2(self.root()?, c"proc", libc::O_PATH | libc::O_DIRECTORY, 0, resolve::IN_ROOT | resolve::NO_SYMLINKS)?;
-        let real = fs::fstatfs(proc.as_fd())?.f_type as i64 == PROC_SUPER_MAGIC && fs::fstat(proc.as_fd())?.st_ino == PROC_ROOT_INO;
+        let real = fs::magic(proc.as_fd())? == PROC_SUPER_MAGIC && fs::fstat(proc.as_fd())?.st_ino == PROC_ROOT_INO;
         if !real {
             return Err(Fault::new(Errno(libc::EINVAL), &[b"/proc of the container is not a procfs"]));
         }

@@ -11,7 +11,7 @@ impl Child<'_> {
         let master = root::open(self.root()?, c"dev/pts/ptmx", libc::O_RDWR | libc::O_NOCTTY, true)
             .map_err(why(b"opening /dev/pts/ptmx (is a devpts mounted on /dev/pts?)"))?;
         // A pty of another file system would be the attacker's (CVE-2025-52565).
-        if fs::fstatfs(master.as_fd())?.f_type as i64 != tty::DEVPTS_SUPER_MAGIC {
+        if fs::magic(master.as_fd())? != tty::DEVPTS_SUPER_MAGIC {
             return Err(Fault::new(Errno(libc::EINVAL), &[b"/dev/pts/ptmx is not of a devpts file system"]));
         }
         tty::unlock(master.as_fd())?;
@@ -29,6 +29,7 @@ impl Child<'_> {
         for stdio in 0..3 {
             fs::dup2(slave.as_fd(), stdio)?;
         }
-        Ok(())
+        // What the program writes must find the terminal as the parent sets it.
+        Ok(wire::expect(self.lines.wire, Tag::Continue).map(drop)?)
     }
 }

@@ -1,12 +1,14 @@
 //! The working directory, finding the program, and the exec itself.
 
+use super::lines::each_line;
 use super::{Child, Done, Fault};
 use crate::stage::freeze::Exec;
 use crate::stage::root::{self, Buf, Want};
+use crate::stage::wire::{self, Message, Tag};
 use crate::sys::process::Strings;
 use crate::sys::{Errno, fs, process, signal};
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 /// How much of /etc/passwd is read; a longer one is the image's trick (CVE-2026-47262).
 const PASSWD_MOST: usize = 1 << 20;
@@ -71,12 +73,16 @@ impl Child<'_> {
         let program = self.program.take().ok_or(Errno(libc::ENOENT))?;
         let path = program.as_cstr()?;
         signal::default_sigpipe();
+        // Else `start` could not tell the program's beginning from our death: both close the fifo.
+        if let Some(fifo) = self.lines.barrier {
+            wire::send(fifo, Message::new(Tag::Exec), b"")?;
+        }
         Err(process::execve(path, &exec.argv, &exec.envp).into())
     }
 
     /// Set HOME in the slot of `envp`, if it is wanted and can be found; else it stays `/`.
     pub(super) fn fill_home(&self, uid: Option<u32>, envp: &Strings) {
-        let mut home = Buf::new();
+        let mut home = Buf::default();
         if let Some(uid) = uid
             && self.find_home(uid, &mut home).is_ok()
             && !home.as_bytes().is_empty()
@@ -92,7 +98,7 @@ impl Child<'_> {
         if fs::fstat(file.as_fd())?.st_mode & libc::S_IFMT != libc::S_IFREG {
             return Err(Errno(libc::EINVAL));
         }
-        each_line(file.as_fd(), |line| {
+        each_line(file.as_fd(), PASSWD_MOST, |line| {
             let mut fields = line.split(|b| *b == b':');
             let wanted = fields.nth(2).and_then(|f| std::str::from_utf8(f).ok()).and_then(|f| f.parse::<u32>().ok()) == Some(uid);
             match (wanted, fields.nth(2)) {
@@ -116,31 +122,4 @@ fn executable(path: &CStr) -> Result<(), Errno> {
         Err(Errno(libc::ENOSYS | libc::EPERM)) => Err(Errno(libc::EACCES)),
         other => other,
     }
-}
-
-/// Call `f` for each line, through a fixed buffer (a longer line is passed over), until it says true.
-fn each_line(file: BorrowedFd, mut f: impl FnMut(&[u8]) -> Result<bool, Errno>) -> Result<(), Errno> {
-    let mut buf = [0u8; 4096];
-    let (mut have, mut total) = (0, 0);
-    while total < PASSWD_MOST {
-        let n = fs::read(file, &mut buf[have..])?;
-        total += n;
-        have += n;
-        let mut start = 0;
-        while let Some(len) = buf[start..have].iter().position(|b| *b == b'\n') {
-            if f(&buf[start..start + len])? {
-                return Ok(());
-            }
-            start += len + 1;
-        }
-        if n == 0 {
-            return f(&buf[start..have]).map(drop);
-        }
-        if start == 0 && have == buf.len() {
-            start = have;
-        }
-        buf.copy_within(start..have, 0);
-        have -= start;
-    }
-    Ok(())
 }

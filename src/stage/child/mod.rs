@@ -10,10 +10,12 @@ mod devices;
 mod exec;
 mod hooks;
 mod identity;
+mod lines;
 mod mounts;
 pub use mounts::{Attributes, host_tree};
 mod namespaces;
 
+use super::barrier;
 use super::freeze::{Action, Frozen};
 use super::root::Buf;
 use super::wire::{self, Message, Tag};
@@ -68,8 +70,8 @@ pub struct Lines<'a> {
     pub init: Option<BorrowedFd<'a>>,
     /// Shared with the parent: the step that runs.
     pub progress: &'a Progress,
-    /// create: (start, result), both fifos opened read-write. Without them the wire does both (`run`).
-    pub fifos: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
+    /// create: the fifo to wait at. Without it the wire says Start (`run`).
+    pub barrier: Option<BorrowedFd<'a>>,
 }
 
 pub struct Child<'a> {
@@ -139,10 +141,7 @@ impl<'a> Child<'a> {
 
     fn report(&self, tag: Tag, fault: &Fault) {
         let message = Message { tag, a: self.step as u32, b: fault.errno.0 };
-        let to = match self.lines.fifos {
-            Some((_, result)) if self.created => result,
-            _ => self.lines.wire,
-        };
+        let to = self.lines.barrier.filter(|_| self.created).unwrap_or(self.lines.wire);
         // Whoever listens may be gone; there is nobody else to tell.
         let _ = wire::send(to, message, fault.text());
     }
@@ -202,12 +201,11 @@ impl<'a> Child<'a> {
         self.close_all_but_lines();
         wire::send(self.lines.wire, Message::new(Tag::Created), b"")?;
         self.created = true;
-        match self.lines.fifos {
-            Some((start, _)) => {
+        match self.lines.barrier {
+            Some(fifo) => {
                 // As process 1 of its pid namespace it would be deaf to all signals but SIGKILL (pid_namespaces(7)).
                 signal::exit_on_termination();
-                let mut byte = [0u8];
-                Ok(fs::read(start, &mut byte).map(drop)?)
+                Ok(barrier::wait(fifo)?)
             }
             None => Ok(wire::expect(self.lines.wire, Tag::Start).map(drop)?),
         }
@@ -224,10 +222,7 @@ impl Child<'_> {
     pub(in crate::stage::child) fn close_all_but_lines(&mut self) {
         self.root = None;
         self.mask = None;
-        let mut keep = [self.lines.wire.as_raw_fd(), -1, -1];
-        if let Some((start, result)) = self.lines.fifos {
-            (keep[1], keep[2]) = (start.as_raw_fd(), result.as_raw_fd());
-        }
+        let mut keep = [self.lines.wire.as_raw_fd(), self.lines.barrier.map_or(-1, |fifo| fifo.as_raw_fd())];
         keep.sort_unstable();
         let mut from = 3 + self.frozen.preserve_fds;
         let first = from as i32;

@@ -1,5 +1,6 @@
 //! The file system: the rootfs, the mounts on it, and entering it. All by descriptor.
 
+use super::lines::{each_line, mounted};
 use super::{Child, Done, Fault, why};
 use crate::plan::EnterRoot;
 use crate::stage::freeze::{Legacy, Mount, Source};
@@ -52,7 +53,7 @@ impl Child<'_> {
             _ => {}
         }
         let tree = self.detached(m)?;
-        if m.only_proc && fs::fstatfs(tree.as_fd())?.f_type as i64 != PROC_SUPER_MAGIC {
+        if m.only_proc && fs::magic(tree.as_fd())? != PROC_SUPER_MAGIC {
             return Err(Fault::new(Errno(libc::EINVAL), &[b"it cannot be mounted because it is inside /proc, and its source is not on a procfs"]));
         }
         let want = want_for(tree.as_fd())?;
@@ -68,7 +69,7 @@ impl Child<'_> {
             Source::Filesystem { .. } if !m.tmpcopyup => set_attributes_of(tree.as_fd(), 0, 0, false, m.rec_set, m.rec_clear)?,
             _ => set_attributes(tree.as_fd(), m)?,
         }
-        mount::attach(tree.as_fd(), target.as_fd()).map_err(why(b"attaching it to its destination"))?;
+        mount::attach(tree.as_fd(), target.as_fd()).map_err(|e| why_not_attached(e, want, target.as_fd()))?;
         if let Some(label) = &m.file_label {
             label_root(tree.as_fd(), label)?;
         }
@@ -146,10 +147,7 @@ impl Child<'_> {
                 mount::unmount(c".", libc::MNT_DETACH).map_err(why(b"detaching the old root"))?;
             }
             EnterRoot::MoveMount => {
-                // They would stay reachable below the moved root and let a new mount of theirs show more than it may.
-                for host in [c"/proc", c"/sys"] {
-                    let _ = mount::unmount(host, libc::MNT_DETACH);
-                }
+                hide_kernel_filesystems().map_err(why(b"taking away the host's procfs and sysfs"))?;
                 mount::move_cwd_over_root().map_err(why(b"moving the rootfs over /"))?;
                 fs::chroot(c".")?;
             }
@@ -209,6 +207,14 @@ impl Child<'_> {
     }
 }
 
+/// move_mount(2) says EINVAL for a directory on a file, and the other way round, where mount(2) said ENOTDIR.
+fn why_not_attached(e: Errno, want: Want, target: BorrowedFd) -> Fault {
+    match want_for(target) {
+        Ok(is) if is != want => Fault::new(Errno(libc::ENOTDIR), &[b"of its source and its destination, one is a directory, the other a file"]),
+        _ => Fault::new(e, &[b"attaching it to its destination"]),
+    }
+}
+
 fn want_for(fd: BorrowedFd) -> Result<Want, Fault> {
     let directory = fs::fstat(fd)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
     Ok(if directory { Want::Directory } else { Want::File })
@@ -231,9 +237,30 @@ impl Octal {
     }
 }
 
+/// Every procfs and sysfs of the host that is not below the rootfs, our working directory. They would stay in the mount
+/// namespace, out of sight below the moved root, and the kernel lets a user namespace mount a new one, without what we
+/// mask, for as long as an old one shows all.
+fn hide_kernel_filesystems() -> Result<(), Errno> {
+    let mut here = [0; libc::PATH_MAX as usize];
+    let here = fs::getcwd(&mut here)?;
+    let table = fs::openat(fs::CWD, c"/proc/self/mountinfo", libc::O_RDONLY, 0)?;
+    each_line(table.as_fd(), usize::MAX, |line| {
+        let Some((b"proc" | b"sysfs", point)) = mounted(line)? else { return Ok(false) };
+        let below = point.as_bytes().strip_prefix(here).is_some_and(|rest| rest.first() == Some(&b'/'));
+        if !below && mount::unmount(point.as_cstr()?, libc::MNT_DETACH).is_err() {
+            // Locked, in a user namespace: then cover it. Gone with another: then there is nothing to cover.
+            match mount::mount(c"tmpfs", point.as_cstr()?, c"tmpfs", libc::MS_RDONLY, None) {
+                Err(Errno(libc::ENOENT | libc::ENOTDIR)) => {}
+                other => other?,
+            }
+        }
+        Ok(false)
+    })
+}
+
 fn label_root(mounted: BorrowedFd, label: &CStr) -> Done {
     let dir = fs::openat(mounted, c".", libc::O_RDONLY, 0)?;
-    Ok(fs::set_xattr(dir.as_fd(), c"security.selinux", label.to_bytes()).map_err(why(b"setting its SELinux label"))?)
+    fs::set_xattr(dir.as_fd(), c"security.selinux", label.to_bytes()).map_err(why(b"setting its SELinux label"))
 }
 
 fn new_filesystem(kind: &CStr, parameters: &[(CString, Option<CString>)], mode: Option<Octal>, attributes: u64) -> Result<OwnedFd, Fault> {
@@ -261,7 +288,7 @@ fn context_fault(errno: Errno, context: BorrowedFd, about: &[u8]) -> Fault {
     let mut buf = [0u8; LONGEST_MESSAGE];
     match mount::fs_message(context, &mut buf) {
         [] => Fault::new(errno, &[b"option ", about]),
-        message => Fault::new(errno, &[message]),
+        message => Fault::new(errno, &[message.trim_ascii_end()]), // some end in a newline
     }
 }
 
