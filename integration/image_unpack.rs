@@ -317,7 +317,8 @@ fn without_root_all_files_are_the_caller_s() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dhowctl"));
     // nobody may not be able to reach our build directory.
     let program = place.path("dhowctl");
-    fs::copy(env!("CARGO_BIN_EXE_dhowctl"), &program).unwrap();
+    // by another process: one that another test forks from us would hold it open for writing, and it can't be executed
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_dhowctl")).arg(&program).status().unwrap().success());
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     command = {
         drop(command);

@@ -140,3 +140,15 @@ fn create_container_hooks_find_it() {
     on_a_host(&b, "", "").succeeds();
     has(&b.read("seen"), &["c0", ",UP"]);
 }
+
+/// Docker's own tests and runc's use dummies; a kernel for clouds has them, the build machine's has not.
+#[test]
+fn a_dummy_device() {
+    let made = Command::new("unshare").args(["-n", "ip", "link", "add", "d0", "type", "dummy"]).output();
+    if !made.is_ok_and(|m| m.status.success()) {
+        println!("skipped: a_dummy_device: no dummy device can be made");
+        return;
+    }
+    let Some(b) = container("netdev_dummy", "ip addr show dev d0", json!({"d0": {}})) else { return };
+    has(&on_a_host(&b, "ip link add d0 type dummy; ip addr add 10.7.7.7/24 dev d0", "").succeeds().out, &["10.7.7.7/24", ",UP"]);
+}

@@ -154,8 +154,7 @@ e '.process.args=["sh","-c","cat /proc/self/uid_map; touch /tmp/f; chown 5:6 /tm
 e '.process.user={uid:33,gid:34} | .process.args=["id"]'
 "$D" run two
 "#;
-    let unmapped = s.below_the_manager(script);
-    assert_eq!(unmapped, " 0 1000 1\n 1 100000 65535\n5:6\n100004:100005\nuid=33 gid=34\n");
+    assert_eq!(s.below_the_manager(script), " 0 1000 1\n 1 100000 65535\n5:6\n100004:100005\nuid=33 gid=34\n");
 }
 
 /// /sys of the host, as `spec --rootless` has it, and a writable cgroup of its own below.
@@ -170,6 +169,22 @@ e '.process.args=["sh","-c","mkdir /sys/fs/cgroup/x && echo 1 >/sys/fs/cgroup/x/
 "$D" --systemd-cgroup run one | head -n 1
 "#;
     assert_eq!(s.below_the_manager(script), "[\"none\",\"/sys\"]\n0::/x\n");
+}
+
+/// systemd in a container does this; exec goes where its first process is.
+#[test]
+fn exec_into_a_container_that_has_spread_over_its_cgroup() {
+    let Some(s) = Scripts::new("spread") else { return };
+    let script = r#"
+e '.linux.cgroupsPath="user.slice:test:spread" | .mounts|=map(select(.destination!="/sys/fs/cgroup"))'
+e '.mounts+=[{destination:"/sys/fs/cgroup",type:"cgroup",source:"cgroup",options:["nosuid","noexec","nodev"]}]'
+e '.process.args=["sh","-c","cd /sys/fs/cgroup && mkdir init && echo 1 >init/cgroup.procs && echo +memory >cgroup.subtree_control && touch /tmp/spread; exec sleep 1000"]'
+"$D" --systemd-cgroup run -d one; until [ -e rootfs/tmp/spread ]; do sleep 0.05; done
+"$D" exec one cat /proc/self/cgroup
+"$D" exec --cgroup nowhere one true 2>&1 | grep -o "putting the process into systemd's unit"
+"$D" delete -f one
+"#;
+    assert_eq!(s.below_the_manager(script), "0::/init\nputting the process into systemd's unit\n");
 }
 
 #[test]

@@ -168,8 +168,25 @@ fn a_unit_in_use_is_refused_and_left_alone() {
     let Some(b) = bundle("taken") else { return };
     up(&b);
     let other = b.another_id("other");
-    b.call(&["--systemd-cgroup", "run", "--detach", &other]).fails(1, &["unable to start unit", &unit(&b), "UnitExists"]);
+    b.call(&["--systemd-cgroup", "run", "--detach", &other]).fails(1, &["container's cgroup is not empty", &unit(&b)]);
     assert_eq!((property(&b, "ActiveState").as_str(), b.status().as_str()), ("active", "running"));
+}
+
+#[test]
+fn a_unit_of_that_name_elsewhere_or_a_frozen_cgroup_is_refused() {
+    let Some(b) = bundle("frozen") else { return };
+    fs::create_dir(dir(&b)).unwrap();
+    fs::write(dir(&b).join("cgroup.freeze"), "1").unwrap();
+    sd(&b, &["create"]).fails(1, &["container's cgroup unexpectedly frozen"]);
+    fs::remove_dir(dir(&b)).unwrap();
+    let run = ["-q", "--scope", "--slice", "other.slice", "--unit", &unit(&b), "sleep", "1000"];
+    let mut elsewhere = Command::new("systemd-run").args(run).spawn().unwrap();
+    eventually("the other scope", || (property(&b, "ActiveState") == "active").then_some(()));
+    sd(&b, &["create"]).fails(1, &["unable to start unit", "UnitExists"]);
+    assert_eq!(property(&b, "ActiveState"), "active");
+    elsewhere.kill().unwrap();
+    elsewhere.wait().unwrap();
+    eventually("the other scope's end", || (property(&b, "LoadState") == "not-found").then_some(()));
 }
 
 /// An OOM kill makes the scope a failed one, whose name stays taken until it is reset.

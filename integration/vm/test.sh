@@ -25,7 +25,7 @@ script+="; exit \$failed"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
-"$here/vm.sh" --user "$user" --timeout 7200 --share "$tree" -- bash -c "$script" | tee "$log" | grep -vE '^test .* \.\.\. ok$|^ok$' || status=${PIPESTATUS[0]}
+"$here/vm.sh" --user "$user" --timeout 7200 --share "$tree" -- bash -c "$script" | tee "$log" | grep --line-buffered -vE '^test .* \.\.\. ok$|^ok$' || status=${PIPESTATUS[0]}
 printf '\n== in the guest\n'
 awk '/^test result:/ { passed += $4; failed += $6 } END { printf "%d passed, %d failed\n", passed, failed }' "$log"
 grep -o 'skipped: .*' "$log" | sort | uniq -c || true

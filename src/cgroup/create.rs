@@ -217,10 +217,15 @@ fn create_unified(node: &Node, resources: &Resources, created: &mut Created) -> 
     let available = v2::controllers(&node.mountpoint).map_err(|e| file::failure(&e, "reading", &node.mountpoint, "cgroup.controllers"))?;
     let new = created.make(&node.path).map_err(|e| cannot_make(&e, &node.path))?;
     if !new {
-        refuse_populated(&node.path)?;
-        refuse_frozen(super::freezer::state_v2(&node.path)?)?;
+        refuse_in_use(&node.path)?;
     }
     switch_on_missing(node, &available, resources)
+}
+
+/// The same refusals for a directory that systemd is to make, or that somebody has made before it.
+pub(super) fn refuse_in_use(path: &Path) -> Result<()> {
+    refuse_populated(path)?;
+    refuse_frozen(super::freezer::state_v2(path)?)
 }
 
 /// All controllers of the machine, for a directory that systemd has made.

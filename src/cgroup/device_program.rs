@@ -88,11 +88,15 @@ pub fn set_v2(dir: &Path, rules: &RuleSet) -> Result<()> {
     let shown = dir.display().to_string();
     let cgroup = File::open(dir).map_err(|e| Error::io(&e, "opening the cgroup", &shown))?;
     let fail = |call| move |e: Errno| e.error("bpf", format!("setting /linux/resources/devices: {call} for"), dir.display().to_string());
-    let old = attached(cgroup.as_fd()).map_err(fail("BPF_PROG_QUERY"))?;
+    const NEEDS: &str = "loading a device program needs CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN";
+    let old = attached(cgroup.as_fd()).map_err(|e| match e.0 {
+        libc::EPERM => fail("BPF_PROG_QUERY")(e).hint(NEEDS),
+        _ => fail("BPF_PROG_QUERY")(e),
+    })?;
     let program = load(&emit(rules)).map_err(|(e, log)| {
         let error = fail("BPF_PROG_LOAD")(e);
         match e.0 {
-            libc::EPERM => error.hint("loading a device program needs CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN"),
+            libc::EPERM => error.hint(NEEDS),
             libc::EINVAL | libc::ENOSYS => error.hint(format!("the kernel needs CONFIG_CGROUP_BPF and Linux 4.15; its verifier says: {log:?}")),
             _ => error,
         }

@@ -149,7 +149,11 @@ impl Executing<'_> {
             other => other?,
         };
         if by_manager {
-            cgroup.attach_by_manager(&record.cgroup(), spawned.pid())?;
+            let (whole, pid) = (record.cgroup(), spawned.pid());
+            cgroup.attach_by_manager(&whole, pid).or_else(|e| match self.request.cgroup.is_empty() {
+                true => cgroup.beside(&layout, record.init_process_pid)?.attach_by_manager(&whole, pid),
+                false => Err(e),
+            })?;
         }
         if late {
             spawned = spawned.admit(&self_join)?;

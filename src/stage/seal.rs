@@ -58,3 +58,21 @@ fn sealed_copy() -> crate::sys::Result<OwnedFd> {
 fn is_sealed_copy() -> bool {
     fs::openat(CWD, SELF, libc::O_RDONLY, 0).is_ok_and(|exe| fs::is_sealed(exe.as_fd()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn a_sealed_copy_is_whole_and_can_t_be_written() {
+        let copy = sealed_copy().unwrap();
+        assert!(fs::is_sealed(copy.as_fd()));
+        let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), std::fs::metadata("/proc/self/exe").unwrap().len());
+        let mut writer = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        let refused = [writer.write(b"x").unwrap_err(), writer.set_len(0).unwrap_err(), writer.set_len(1 << 30).unwrap_err()];
+        assert!(refused.iter().all(|e| e.raw_os_error() == Some(libc::EPERM)), "{refused:?}");
+    }
+}

@@ -299,8 +299,9 @@ pub fn sealable_memfd(name: &CStr) -> Result<OwnedFd> {
     unsafe { Ok(OwnedFd::from_raw_fd(check(libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING))?)) }
 }
 
-/// No write, growth or shrinking from here on, and no seal taken away (fcntl(2) F_ADD_SEALS).
-const SEALS: i32 = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+/// No write, growth or shrinking from here on, and no seal taken away (fcntl(2) F_ADD_SEALS). Not F_SEAL_WRITE, which
+/// also looks for writers of before: it waits for whoever holds a page, and on a busy machine ends in EBUSY.
+const SEALS: i32 = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_FUTURE_WRITE;
 
 pub fn seal(memfd: BorrowedFd) -> Result<()> {
     // SAFETY: no memory is involved.

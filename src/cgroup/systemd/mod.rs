@@ -142,6 +142,8 @@ impl Cgroup {
     /// Make the scope with process `pid` in it, and all limits that systemd knows. [`Cgroup::apply`] is to follow.
     pub fn start_unit(&mut self, pid: i32, id: &str, resources: &Resources, annotations: &BTreeMap<String, String>) -> Result<()> {
         let Some(unit) = self.unit.clone() else { return Ok(()) };
+        // In a frozen one the process would stand still for ever.
+        self.path("").map_or(Ok(()), super::create::refuse_in_use)?;
         let mut bus = unit.connect()?;
         let properties = start_properties(&unit, pid, id, resources, annotations, &mut bus)?;
         start(&unit, bus, pid, &properties)?;
