@@ -162,6 +162,8 @@ impl Remote {
         let list = || known.iter().rev().take(10).copied().collect::<Vec<_>>().join(", ");
         match suggest::closest(wanted, &known) {
             _ if known.is_empty() => "the repository has no tags".into(),
+            Some(near) if known.len() == 1 => format!("did you mean {near}? It is the only tag"),
+            None if known.len() == 1 => format!("its only tag is {}", known[0]),
             Some(near) => format!("did you mean {near}? There are {} tags, such as {}", known.len(), list()),
             None => format!("there are {} tags, such as {}", known.len(), list()),
         }
