@@ -96,7 +96,7 @@ pub fn rounded(resources: &Resources) -> Resources {
         && let Some(quota) = cpu.quota.filter(|q| *q > 0)
     {
         let period = cpu.period.filter(|p| *p != 0).unwrap_or(100_000);
-        if exact_per_second(quota, period) % 10_000 != 0 {
+        if !exact_per_second(quota, period).is_multiple_of(10_000) {
             cpu.quota = Some((per_second(quota, period).saturating_mul(period) / 1_000_000) as i64);
         }
     }
