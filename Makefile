@@ -43,9 +43,11 @@ install: ## to PREFIX (/usr/local), below DESTDIR: binaries, man pages, shell co
 	install -D -m 755 build/dhowctl $(bindir)/dhowctl
 	install -d $(mandir)
 	install -m 644 man/*.8 $(mandir)
-	install -D -m 644 completions/dhow.bash $(share)/bash-completion/completions/dhow
-	install -D -m 644 completions/_dhow $(share)/zsh/site-functions/_dhow
-	install -D -m 644 completions/dhow.fish $(share)/fish/vendor_completions.d/dhow.fish
+	for program in dhow dhowctl; do \
+		install -D -m 644 completions/$$program.bash $(share)/bash-completion/completions/$$program && \
+		install -D -m 644 completions/_$$program $(share)/zsh/site-functions/_$$program && \
+		install -D -m 644 completions/$$program.fish $(share)/fish/vendor_completions.d/$$program.fish || exit 1; \
+	done
 
 clean: ## remove build/ and target/
 	rm -rf build target

@@ -1,10 +1,14 @@
 //! The command line from outside, without root: words, shapes and exit codes that callers match on (docs/callers/contract.md).
 
+#[path = "support/words.rs"]
+mod words;
+
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use words::{flags_in_fish, flags_in_manual, flags_of_bash, read};
 
 /// What a run of dhow came to.
 struct Outcome {
@@ -367,7 +371,6 @@ fn a_closed_stdout_is_an_error_and_no_panic() {
 /// Each verb and each flag that the parser knows is in the manual and in every shell's completions, and nothing else is.
 #[test]
 fn manual_and_completions_know_what_the_parser_knows() {
-    let read = |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
     let (bash, zsh, fish) = (read("completions/dhow.bash"), read("completions/_dhow"), read("completions/dhow.fish"));
     let overview = read("man/dhow.8");
     for (verb, flags) in dhow::cli::vocabulary() {
@@ -379,7 +382,7 @@ fn manual_and_completions_know_what_the_parser_knows() {
             assert!(page.contains(&head), "the manual of dhow {verb} lacks {head:?}");
         }
         assert_eq!(flags_in_fish(&fish, verb), known, "fish, dhow {verb}");
-        let spoken: BTreeSet<String> = flags_of_bash(verb);
+        let spoken: BTreeSet<String> = flags_of_bash("dhow", verb);
         let expected = flags.iter().flat_map(|f| [Some(format!("--{}", f.long)), f.short.map(|c| format!("-{c}"))]).flatten().collect();
         assert_eq!(spoken, expected, "bash, dhow {verb}");
         for flag in &flags {
@@ -390,27 +393,4 @@ fn manual_and_completions_know_what_the_parser_knows() {
             assert!(bash.contains(verb) && zsh.contains(&format!("'{verb}:")) && fish.contains(&format!("-a {verb} ")), "{verb}");
         }
     }
-}
-
-/// Long flags in the `.It` lines of a page.
-fn flags_in_manual(page: &str) -> BTreeSet<String> {
-    let heads = page.lines().filter(|line| line.starts_with(".It Fl"));
-    heads.flat_map(|line| line.split_whitespace().filter_map(|word| word.strip_prefix('-')).map(String::from).collect::<Vec<_>>()).collect()
-}
-
-fn flags_in_fish(text: &str, verb: &str) -> BTreeSet<String> {
-    let condition = match verb {
-        "" => "-n '__fish_use_subcommand'".to_string(),
-        verb => format!("-n '__fish_seen_subcommand_from {verb}'"),
-    };
-    let lines = text.lines().filter(|line| line.contains(&condition));
-    lines.filter_map(|line| Some(line.split_once(" -l ")?.1.split_whitespace().next()?.to_string())).collect()
-}
-
-/// What bash itself makes of the completion's table of flags.
-fn flags_of_bash(verb: &str) -> BTreeSet<String> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("completions/dhow.bash");
-    let done = Command::new("bash").args(["-c", "source \"$1\"; _dhow_flags \"$2\"", "bash"]).arg(file).arg(verb).output().unwrap();
-    let text = String::from_utf8(done.stdout).unwrap();
-    text.split_whitespace().map(|flag| flag.trim_end_matches('=').to_string()).collect()
 }

@@ -464,3 +464,29 @@ fn a_full_disk() {
     scratch.ctl(&["fetch", &name(&small.fake())]).ok();
     scratch.assert_sound();
 }
+
+/// Killed while the layer comes: an archive has not begun, and what there is of it goes with the next.
+#[test]
+fn a_killed_fetch_leaves_nothing_beside_the_archive() {
+    let scratch = Scratch::new("archivekill");
+    let served = Served::new(&scratch, 900_000);
+    let stalls = served.but_for_layer(|_, bytes| Reply::Stall { body: bytes[..1000].to_vec(), length: bytes.len() });
+    fs::create_dir(scratch.path("out")).unwrap();
+    let listed = |dir: &str| fs::read_dir(scratch.path(dir)).into_iter().flatten().count();
+    for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGINT] {
+        let before = stalls.seen_of(served.layer.digest.hex()).len();
+        let mut begun = scratch.spawn(scratch.ctl_command(&["fetch", "-o", "docker-archive:out/image.tar", &name(&stalls)]));
+        eventually("the layer", || (stalls.seen_of(served.layer.digest.hex()).len() > before).then_some(()));
+        // SAFETY: kill(2) of our own child, which is not reaped yet.
+        unsafe { libc::kill(begun.child.id() as i32, signal) };
+        begun.child.wait().unwrap();
+        assert_eq!((listed("out"), listed("store/.staged")), (0, 1));
+    }
+    scratch.ctl(&["prune"]).ok();
+    assert_eq!(listed("store/.staged"), 0);
+    scratch.ctl(&["fetch", "-o", "docker-archive:out/image.tar", &name(&served.fake())]).ok();
+    assert_eq!((listed("out"), listed("store/.staged"), scratch.ctl(&["images", "-q"]).ok()), (1, 0, ""));
+    // It takes the place of an earlier one.
+    scratch.ctl(&["fetch", "-o", "docker-archive:out/image.tar", &name(&served.fake())]).ok();
+    assert_eq!(listed("out"), 1);
+}

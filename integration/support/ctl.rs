@@ -118,6 +118,11 @@ pub struct Begun {
 }
 
 impl Begun {
+    /// What it has written so far.
+    pub fn printed(&self) -> String {
+        fs::read_to_string(&self.out).unwrap_or_default()
+    }
+
     pub fn finish(mut self) -> Outcome {
         let status = wait(&mut self.child, LIMIT);
         let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();

@@ -260,12 +260,13 @@ pub struct FlagName {
 
 /// Every verb with its flags; `""` stands for the global options.
 pub fn vocabulary() -> Vec<(&'static str, Vec<FlagName>)> {
-    let names = |command: clap::Command| -> Vec<FlagName> {
-        let flags = command.get_arguments().filter_map(|arg| Some(FlagName { long: arg.get_long()?.into(), short: arg.get_short() }));
-        flags.collect()
-    };
-    let verbs = VERBS.iter().filter(|verb| verb.name != help::SHORT.name).map(|verb| (verb.name, names(verb.command())));
-    std::iter::once(("", names(globals::command()))).chain(verbs).collect()
+    let verbs = VERBS.iter().filter(|verb| verb.name != help::SHORT.name).map(|verb| (verb.name, flag_names(verb.command())));
+    std::iter::once(("", flag_names(globals::command()))).chain(verbs).collect()
+}
+
+fn flag_names(command: clap::Command) -> Vec<FlagName> {
+    let flags = command.get_arguments().filter_map(|arg| Some(FlagName { long: arg.get_long()?.into(), short: arg.get_short() }));
+    flags.collect()
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub struct Brought {
 
 enum From {
     /// It is whole.
-    Here(Opened),
+    Here(Box<Opened>),
     Registry(Box<Pull>),
 }
 
@@ -39,7 +39,7 @@ impl Brought {
             match source.open(|| Ok(store.clone())) {
                 Ok(opened) => {
                     let image = opened.store.image(&opened.entry.descriptor, &platform.unwrap_or_else(Platform::host))?;
-                    return Ok(Brought { store, image, from: From::Here(opened) });
+                    return Ok(Brought { store, image, from: From::Here(Box::new(opened)) });
                 }
                 Err(e) if named && e.kind == Kind::NotFound => {}
                 Err(e) => return Err(e),

@@ -65,6 +65,8 @@ struct Note {
 }
 
 const NOTE: &str = "run.json";
+/// What the runtime has to say, apart from what the program prints.
+const LOG: &str = "log.json";
 
 impl Live {
     pub fn begin(runs: &Path, name: Option<&str>, runtime: Runtime) -> Result<Live> {
@@ -97,14 +99,18 @@ impl Live {
 
     /// The runtime's `run`, to its end.
     pub fn run(&self, bundle: &Path, signals: &Signals) -> Result<u8> {
-        let started = self.runtime.command().args(["run", "--bundle"]).arg(bundle).arg(&self.id).spawn();
+        let log = self.dir.join(LOG);
+        let mut command = self.runtime.command();
+        command.arg("--log").arg(&log).args(["--log-format", "json", "run", "--bundle"]).arg(bundle).arg(&self.id);
+        let started = command.spawn();
         let mut child = started.map_err(|e| Error::io(&e, "starting", self.runtime.program.display().to_string()))?;
         self.unsettled.set(true);
         let pidfd = process::pidfd_open(child.id() as i32).map_err(|e| e.error("pidfd_open", "starting the runtime", ""))?;
         signals.pass_to(pidfd);
         let status = child.wait().map_err(|e| Error::io(&e, "waiting for the runtime", ""))?;
         self.unsettled.set(status.code().is_none());
-        Ok(status.code().map_or_else(|| 128 + status.signal().unwrap_or(0) as u8, |code| code as u8))
+        let code = status.code().map_or_else(|| 128 + status.signal().unwrap_or(0) as u8, |code| code as u8);
+        Ok(failed_program(&log).unwrap_or(code))
     }
 }
 
@@ -114,6 +120,40 @@ impl Drop for Live {
             self.runtime.delete(&self.id);
         }
         bundle::remove(&self.dir);
+    }
+}
+
+/// The shell's code for a program that could not be run, if that is what the runtime's log says; its warnings are passed on.
+fn failed_program(log: &Path) -> Option<u8> {
+    #[derive(Deserialize)]
+    struct Line {
+        level: String,
+        msg: String,
+    }
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let mut code = None;
+    for line in serde_json::Deserializer::from_str(&text).into_iter::<Line>().map_while(std::result::Result::ok) {
+        match line.level.as_str() {
+            "warning" => log::warn(&line.msg),
+            "error" => code = program_code(&line.msg),
+            _ => {}
+        }
+    }
+    code
+}
+
+/// By the words that Docker's engine tells it by too (docs/callers/contract.md): 127 for one that isn't there, 126 for one
+/// that can't be executed.
+fn program_code(message: &str) -> Option<u8> {
+    let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if !has(&["exec: \"", "executable file"]) {
+        None
+    } else if has(&["executable file not found", "no such file or directory", "not a directory"]) {
+        Some(127)
+    } else if has(&["permission denied", "is a directory", "exec format error"]) {
+        Some(126)
+    } else {
+        None
     }
 }
 

@@ -16,9 +16,21 @@ pub struct Progress(Arc<Shape>);
 
 enum Shape {
     Quiet,
-    Bars(MultiProgress),
+    Bars(Bars),
     Lines(Mutex<Sink>),
     Json(Mutex<Sink>),
+}
+
+/// One for each blob, and below them their total.
+struct Bars {
+    all: MultiProgress,
+    total: ProgressBar,
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        self.total.abandon();
+    }
 }
 
 /// How a transfer ended.
@@ -51,7 +63,9 @@ impl Progress {
     /// On standard error: bars if it is a terminal, else a line for each transfer that ended.
     pub fn to_stderr() -> Progress {
         if std::io::stderr().is_terminal() {
-            return Progress(Arc::new(Shape::Bars(MultiProgress::new())));
+            let all = MultiProgress::new();
+            let total = all.add(bar("total", 0));
+            return Progress(Arc::new(Shape::Bars(Bars { all, total })));
         }
         Progress::lines(|line| {
             let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
@@ -72,7 +86,7 @@ impl Progress {
         match &*self.0 {
             Shape::Quiet | Shape::Json(_) => {}
             Shape::Bars(bars) => {
-                let _ = bars.println(text);
+                let _ = bars.all.println(text);
             }
             Shape::Lines(sink) => write(sink, text),
         }
@@ -81,7 +95,10 @@ impl Progress {
     /// A blob begins to move.
     pub fn track(&self, descriptor: &Descriptor) -> Tracker {
         let bar = match &*self.0 {
-            Shape::Bars(bars) => Some(bars.add(bar(&descriptor.digest, descriptor.size))),
+            Shape::Bars(bars) => {
+                bars.total.inc_length(descriptor.size);
+                Some(bars.all.insert_before(&bars.total, bar(descriptor.digest.short(), descriptor.size)))
+            }
             _ => None,
         };
         Tracker { progress: self.clone(), digest: descriptor.digest.clone(), size: descriptor.size, bar }
@@ -94,13 +111,13 @@ fn write(sink: &Mutex<Sink>, line: &str) {
     }
 }
 
-fn bar(digest: &Digest, size: u64) -> ProgressBar {
-    let template = "{prefix}  {wide_bar}  {bytes:>10}/{total_bytes:<10} {bytes_per_sec:>12}  {msg:7}";
+fn bar(prefix: &str, size: u64) -> ProgressBar {
+    let template = "{prefix:12}  {wide_bar}  {bytes:>10}/{total_bytes:<10} {bytes_per_sec:>12}  {msg:7}";
     let bar = ProgressBar::new(size);
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
-    bar.set_prefix(digest.short().to_string());
+    bar.set_prefix(prefix.to_string());
     bar
 }
 
@@ -116,7 +133,16 @@ impl Tracker {
     /// `count` bytes of it are there.
     pub fn at(&self, count: u64) {
         if let Some(bar) = &self.bar {
+            self.total(count, bar.position());
             bar.set_position(count);
+        }
+    }
+
+    /// This transfer went from `before` to `now`, which is back if it begins anew.
+    fn total(&self, now: u64, before: u64) {
+        if let Shape::Bars(bars) = &*self.progress.0 {
+            bars.total.inc(now.saturating_sub(before));
+            bars.total.set_position(bars.total.position().saturating_sub(before.saturating_sub(now)));
         }
     }
 
@@ -127,7 +153,7 @@ impl Tracker {
             Shape::Bars(_) => {
                 if let Some(bar) = &self.bar {
                     if outcome != Outcome::Failed {
-                        bar.set_position(self.size);
+                        self.at(self.size);
                     }
                     bar.finish_with_message(word);
                 }

@@ -46,6 +46,12 @@ pub fn linkat(from_dir: BorrowedFd, from: &CStr, dir: BorrowedFd, name: &CStr) -
     check(unsafe { libc::linkat(from_dir.as_raw_fd(), from.as_ptr(), dir.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
 }
 
+/// linkat(2) of what `path` leads to: as /proc/self/fd/N, an open file that has no name yet (O_TMPFILE).
+pub fn link_followed(path: &CStr, dir: BorrowedFd, name: &CStr) -> Result<()> {
+    // SAFETY: both are valid C strings.
+    check(unsafe { libc::linkat(libc::AT_FDCWD, path.as_ptr(), dir.as_raw_fd(), name.as_ptr(), libc::AT_SYMLINK_FOLLOW) }).map(drop)
+}
+
 /// fchmodat(2), which follows a symlink: only for what is known to be none.
 pub fn chmodat(dir: BorrowedFd, name: &CStr, mode: u32) -> Result<()> {
     // SAFETY: `name` is a valid C string.

@@ -4,11 +4,10 @@ use super::args::{switch, text};
 use super::{Call, Verb, network, output};
 use crate::Error;
 use crate::image::registry::{Pull, Want};
-use crate::image::transport::{self, Target};
+use crate::image::transport::{self, Staging, Target};
 use crate::image::{Reference, Store};
 use anyhow::Result;
 use serde_json::json;
-use std::path::{Path, PathBuf};
 
 pub(crate) const VERB: Verb = Verb {
     name: "fetch",
@@ -48,8 +47,8 @@ fn run(call: &Call) -> Result<u8> {
         None => start(&call.store()?)?.finish()?,
         Some(Target::Layout { dir, name }) => start(&Store::open(dir)?)?.finish_as(name)?,
         Some(Target::Archive { file, name }) => {
-            let beside = Beside::new(file)?;
-            let store = Store::open(&beside.0)?;
+            let staging = Staging::begin(&call.store()?)?;
+            let store = staging.store()?;
             let entry = start(&store)?.finish()?;
             transport::write_archive(&store, &entry.descriptor, file, name)?;
             entry
@@ -62,25 +61,6 @@ fn run(call: &Call) -> Result<u8> {
         output::print(&format!("{}\n", entry.descriptor.digest))?;
     }
     Ok(0)
-}
-
-/// A directory for the blobs of an archive that is being made, beside it; gone when it is made.
-struct Beside(PathBuf);
-
-impl Beside {
-    fn new(file: &Path) -> Result<Beside> {
-        let mut name = file.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".blobs-{}", std::process::id()));
-        let dir = file.with_file_name(name);
-        std::fs::create_dir(&dir).map_err(|e| Error::io(&e, "making", dir.display().to_string()))?;
-        Ok(Beside(dir))
-    }
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 pub(crate) fn want(call: &Call) -> Result<Want> {

@@ -4,8 +4,10 @@ use super::args::{switch, text};
 use super::{Call, Verb, network, output};
 use crate::image::registry::{Credentials, Keyring};
 use crate::log;
+use crate::sys::{Errno, signal, tty};
 use anyhow::{Context, Result, bail};
-use std::io::{IsTerminal, Read};
+use std::io::{BufRead, IsTerminal, Read, Write};
+use std::os::fd::AsFd;
 
 pub(crate) const VERB: Verb = Verb {
     name: "login",
@@ -13,13 +15,15 @@ pub(crate) const VERB: Verb = Verb {
     usage: "[REGISTRY]",
     details: "Asks the registry (default: docker.io) whether it accepts user and password, then remembers them where Docker\n\
         does: with the credential helper that config.json names, else in ~/.docker/config.json (DOCKER_CONFIG names\n\
-        another directory). The password is read from standard input.\n\n  \
+        another directory). The password is asked for at a terminal, which does not show it, or else read from standard\n\
+        input.\n\n  \
+        dhowctl login --username me\n  \
         dhowctl login --username me registry.example.com <password-file",
     positionals: (0, 1),
     flags: || {
         let mut all = vec![
             text("username", "NAME", "the user's name").short('u'),
-            switch("password-stdin", "accepted as Docker's is: the password is always read from standard input"),
+            switch("password-stdin", "read the password from standard input even if that is a terminal, without asking for it"),
         ];
         all.extend(network::flags());
         all
@@ -35,7 +39,7 @@ fn run(call: &Call) -> Result<u8> {
     let registry = registry(call)?;
     let Some(user) = call.text("username") else { bail!("login: whose? Give --username NAME") };
     let client = network::client(call)?;
-    let credentials = Credentials::Password { user: user.into(), password: password()? };
+    let credentials = Credentials::Password { user: user.into(), password: password(call)? };
     if !client.check_login(&registry, &credentials)? {
         log::warn(&format!("{registry} lets everybody in, so that the password was not checked"));
     }
@@ -55,16 +59,62 @@ pub(crate) fn registry(call: &Call) -> Result<String> {
     Ok(bare.to_string())
 }
 
-/// From standard input, without the newline at its end.
-fn password() -> Result<String> {
-    if std::io::stdin().is_terminal() {
-        bail!("the password is read from standard input, which is a terminal and would show it (try `dhowctl login … <FILE`)");
-    }
+/// From standard input, without the newline at its end; a terminal is asked for a line.
+fn password(call: &Call) -> Result<String> {
+    let stdin = std::io::stdin();
     let mut text = String::new();
-    std::io::stdin().take(MOST_PASSWORD).read_to_string(&mut text).context("reading the password from standard input")?;
+    let read = if stdin.is_terminal() {
+        let _hidden = Hidden::begin(!call.switch("password-stdin"))?;
+        stdin.lock().take(MOST_PASSWORD).read_line(&mut text)
+    } else {
+        stdin.take(MOST_PASSWORD).read_to_string(&mut text)
+    };
+    read.context("reading the password from standard input")?;
     let password = text.trim_end_matches(['\n', '\r']);
     if password.is_empty() {
         bail!("there is no password on standard input");
     }
     Ok(password.to_string())
+}
+
+/// The terminal on standard input, while it shows nothing of what is typed.
+struct Hidden(libc::termios);
+
+impl Hidden {
+    fn begin(ask: bool) -> Result<Hidden> {
+        let told = |e: Errno| e.error("tcsetattr", "hiding what is typed", "");
+        let stdin = std::io::stdin();
+        let modes = tty::modes(stdin.as_fd()).map_err(told)?;
+        // One that ends us must not leave a terminal that shows nothing.
+        give_back_on_signal(modes)?;
+        let mut hidden = modes;
+        hidden.c_lflag &= !libc::ECHO;
+        hidden.c_lflag |= libc::ECHONL;
+        tty::set_modes(stdin.as_fd(), &hidden).map_err(told)?;
+        if ask {
+            let _ = std::io::stderr().write_all(b"Password: ");
+        }
+        Ok(Hidden(modes))
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        let _ = tty::set_modes(std::io::stdin().as_fd(), &self.0);
+    }
+}
+
+/// From here on a thread receives the signals that end an ordinary process.
+fn give_back_on_signal(modes: libc::termios) -> Result<()> {
+    let fd = signal::termination_fd().map_err(|e| e.error("signalfd", "taking over signals", ""))?;
+    let wait = move || {
+        while signal::poll(&[fd.as_fd()], -1).is_ok() {
+            if let Some(number) = signal::next_signal(fd.as_fd()) {
+                let _ = tty::set_modes(std::io::stdin().as_fd(), &modes);
+                std::process::exit(128 + number);
+            }
+        }
+    };
+    std::thread::Builder::new().stack_size(64 << 10).spawn(wait).context("starting a thread")?;
+    Ok(())
 }

@@ -21,7 +21,7 @@ mod version;
 
 use super::args::{self, FlagsEnd, path, switch};
 use super::call::Words;
-use super::{Stop, check_count, output, printed, program_name};
+use super::{FlagName, Stop, check_count, flag_names, output, printed, program_name};
 use crate::image::Store;
 use crate::image::unpack::worker;
 use crate::{Error, log};
@@ -131,6 +131,12 @@ impl Globals {
             None => Ok(Store::default_dir()?),
         }
     }
+}
+
+/// The commands with their flags, "" being the global options: for tests of the manual and the completions.
+pub fn vocabulary() -> Vec<(&'static str, Vec<FlagName>)> {
+    let verbs = VERBS.iter().map(|verb| (verb.name, flag_names(verb.command())));
+    std::iter::once(("", flag_names(globals()))).chain(verbs).collect()
 }
 
 /// Everything that the binary does.

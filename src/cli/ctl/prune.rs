@@ -3,6 +3,7 @@
 use super::images::human;
 use super::{Call, Verb, output};
 use crate::image::layers::Layers;
+use crate::image::transport::Staging;
 use anyhow::Result;
 
 pub(crate) const VERB: Verb = Verb {
@@ -17,6 +18,7 @@ pub(crate) const VERB: Verb = Verb {
 fn run(call: &Call) -> Result<u8> {
     let store = call.store()?;
     let pruned = store.prune()?;
+    Staging::remove_stale(&store);
     output::print(&format!("removed {} blobs, {}\n", pruned.blobs, human(pruned.bytes)))?;
     if Layers::are_in(&store) {
         let layers = Layers::open(&store)?.prune(&store)?;

@@ -45,6 +45,8 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 /// null, zero, full, tty, random, urandom are made by every runtime; these may be used.
 const DEVICES: [(i64, i64); 6] = [(1, 5), (1, 3), (1, 9), (1, 8), (5, 0), (5, 1)];
 
+const FUSE: (i64, i64) = (10, 229);
+
 pub fn mounts() -> Vec<Mount> {
     const SAFE: [&str; 3] = ["nosuid", "noexec", "nodev"];
     let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| Mount {
@@ -61,7 +63,7 @@ pub fn mounts() -> Vec<Mount> {
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]),
         mount("/dev/mqueue", "mqueue", "mqueue", &SAFE),
-        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=67108864"]),
     ]
 }
 
@@ -76,8 +78,9 @@ pub fn linux() -> Result<Linux> {
         minor: numbers.map(|n| n.1),
         access: access.into(),
     };
-    let mut devices = vec![rule(false, "", None, "rwm"), rule(true, "c", None, "m"), rule(true, "b", None, "m")];
+    let mut devices = vec![rule(false, "", None, "rwm")];
     devices.extend(DEVICES.map(|numbers| rule(true, "c", Some(numbers), "rwm")));
+    devices.push(rule(false, "c", Some(FUSE), "rwm"));
     Ok(Linux {
         resources: Some(Resources { devices, ..Resources::default() }),
         namespaces: ["mount", "network", "uts", "pid", "ipc"].map(|kind| Namespace { kind: kind.into(), ..Namespace::default() }).into(),

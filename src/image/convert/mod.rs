@@ -105,6 +105,9 @@ fn adapt(spec: &mut Spec, owners: &Owners, wishes: &Wishes) {
     if wishes.rootless.is_some() {
         // No right to make cgroups, and of the ids there is but root's.
         linux.resources = None;
+        if let Some(process) = &mut spec.process {
+            process.user.additional_gids.clear();
+        }
         spec.mounts.retain(|m| m.destination != "/sys/fs/cgroup");
         spec.mounts.iter_mut().for_each(|m| m.options.retain(|option| option != "gid=5"));
     }

@@ -20,6 +20,7 @@ const MOST_FILE: u64 = 1 << 20;
 const MOST_GROUPS: usize = 65_536;
 
 /// `USER[:GROUP]`, each a name or a number; "" is root. Without a group it is the user's own, and all that list the user.
+/// The first of the additional groups is the group itself.
 pub fn resolve(user: &str, root: BorrowedFd) -> Result<User> {
     let (name, group) = match user.split_once(':') {
         Some((name, group)) => (name, Some(group).filter(|g| !g.is_empty())),
@@ -44,6 +45,10 @@ pub fn resolve(user: &str, root: BorrowedFd) -> Result<User> {
             out.additional_gids = groups_of(&own_name, root)?;
         }
     }
+    // Its own group too, as Docker has it: else a setgid program would lose that group, and with it what is denied to the
+    // group's members (CVE-2022-36109).
+    out.additional_gids.retain(|gid| *gid != out.gid);
+    out.additional_gids.insert(0, out.gid);
     Ok(out)
 }
 
@@ -176,18 +181,18 @@ mod tests {
     fn names_and_numbers() {
         let root = Root::new("names");
         let table: [(&str, u32, u32, &[u32]); 11] = [
-            ("", 0, 0, &[]),
-            ("root", 0, 0, &[]),
-            ("web", 33, 34, &[50, 51]),
-            ("33", 33, 34, &[50, 51]),
-            ("web:extra", 33, 50, &[]),
-            ("web:7", 33, 7, &[]),
-            ("1234", 1234, 0, &[]),
+            ("", 0, 0, &[0]),
+            ("root", 0, 0, &[0]),
+            ("web", 33, 34, &[34, 50, 51]),
+            ("33", 33, 34, &[34, 50, 51]),
+            ("web:extra", 33, 50, &[50]),
+            ("web:7", 33, 7, &[7]),
+            ("1234", 1234, 0, &[0]),
             // A number, though there is a user of that name.
-            ("1000", 1000, 0, &[]),
-            ("1234:www", 1234, 34, &[]),
-            ("web:", 33, 34, &[50, 51]),
-            ("2147483647", 2_147_483_647, 0, &[]),
+            ("1000", 1000, 0, &[0]),
+            ("1234:www", 1234, 34, &[34]),
+            ("web:", 33, 34, &[34, 50, 51]),
+            ("2147483647", 2_147_483_647, 0, &[0]),
         ];
         for (user, uid, gid, groups) in table {
             let got = root.resolve(user).unwrap();

@@ -1,15 +1,17 @@
 //! What `docker save` writes and `docker load` reads: a tar with a `manifest.json`, configs and layers.
 
+use super::draft::Draft;
 use crate::image::digest::{Algorithm, Digest, HashingReader};
 use crate::image::model::{Descriptor, ImageConfig, MOST_DOCUMENT, Manifest, media};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::image::store::{Entry, Store, failed};
+use crate::image::unpack::decompress::{Compression, Decoder};
 use crate::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -90,9 +92,10 @@ fn choose<'a>(all: &'a [Saved], name: Option<&str>) -> Result<&'a Saved, String>
 impl<'a> Archive<'a> {
     fn open(path: &'a Path) -> Result<Archive<'a>> {
         let file = File::open(path).map_err(failed("opening", path))?;
-        let mut start = [0; 2];
-        if file.read_at(&mut start, 0).map_err(failed("reading", path))? == 2 && start == [0x1f, 0x8b] {
-            return Err(Error::other("reading", path.display().to_string(), "it is compressed as a whole").hint("gunzip it first"));
+        let mut start = [0; 4];
+        let n = file.read_at(&mut start, 0).map_err(failed("reading", path))?;
+        if !matches!(Compression::of(&start[..n]), Ok(Compression::None)) {
+            return Err(Error::other("reading", path.display().to_string(), "it is compressed as a whole").hint("decompress it first"));
         }
         let members = members(&file).map_err(|e| Error::other("reading", path.display().to_string(), e))?;
         Ok(Archive { path, file, members })
@@ -131,10 +134,10 @@ impl<'a> Archive<'a> {
         let (offset, _) = self.find(name)?;
         let mut start = [0; 4];
         let n = self.file.read_at(&mut start, offset).map_err(failed("reading", self.path))?;
-        let media_type = match &start[..n] {
-            [0x1f, 0x8b, ..] => media::LAYER_GZIP,
-            [0x28, 0xb5, 0x2f, 0xfd] => media::LAYER_ZSTD,
-            _ => media::LAYER,
+        let media_type = match Compression::of(&start[..n])? {
+            Compression::Gzip => media::LAYER_GZIP,
+            Compression::Zstd => media::LAYER_ZSTD,
+            Compression::None => media::LAYER,
         };
         store.put_reader(media_type, self.content(name)?)
     }
@@ -179,33 +182,29 @@ pub fn write(store: &Store, descriptor: &Descriptor, path: &Path, name: &Referen
     let image = store.image(descriptor, &Platform::host())?;
     let config_bytes = store.read_blob(&image.manifest.config)?;
     let config = format!("{}.json", image.manifest.config.digest.hex());
-    let temporary = path.with_extension(format!("part{}", std::process::id()));
-    let fill = || -> Result<()> {
-        let file = File::create(&temporary).map_err(failed("making", &temporary))?;
-        let mut out = Writer { file: BufWriter::with_capacity(256 << 10, file), path: &temporary };
-        let mut layers = Vec::new();
-        for (at, layer) in image.manifest.layers.iter().enumerate() {
-            let Some(diff_id) = image.config.rootfs.diff_ids.get(at) else {
-                return Err(Error::other("writing", path.display().to_string(), "the config has fewer diff ids than there are layers"));
-            };
-            let name = format!("{}.tar", diff_id.hex());
-            if !layers.contains(&name) {
-                out.layer(&name, store.open_blob(&layer.digest)?, diff_id)?;
-            }
-            layers.push(name);
+    let draft = Draft::new(path)?;
+    let mut out = Writer { file: BufWriter::with_capacity(256 << 10, &draft.file), path };
+    let mut layers = Vec::new();
+    for (at, layer) in image.manifest.layers.iter().enumerate() {
+        let Some(diff_id) = image.config.rootfs.diff_ids.get(at) else {
+            return Err(Error::other("writing", path.display().to_string(), "the config has fewer diff ids than there are layers"));
+        };
+        let name = format!("{}.tar", diff_id.hex());
+        if !layers.contains(&name) {
+            out.layer(&name, store.open_blob(&layer.digest)?, diff_id)?;
         }
-        out.member(&config, &config_bytes)?;
-        let tags = name.digest().is_none().then(|| name.familiar()).into_iter().collect();
-        let saved = serde_json::to_vec(&[Saved { config, repo_tags: tags, layers }]).map_err(|e| Error::other("writing", path.display().to_string(), e))?;
-        out.member(MANIFEST, &saved)?;
-        out.finish()?;
-        fs::rename(&temporary, path).map_err(failed("writing", path))
-    };
-    fill().inspect_err(|_| drop(fs::remove_file(&temporary)))
+        layers.push(name);
+    }
+    out.member(&config, &config_bytes)?;
+    let tags = name.digest().is_none().then(|| name.familiar()).into_iter().collect();
+    let saved = serde_json::to_vec(&[Saved { config, repo_tags: tags, layers }]).map_err(|e| Error::other("writing", path.display().to_string(), e))?;
+    out.member(MANIFEST, &saved)?;
+    out.finish()?;
+    draft.commit()
 }
 
 struct Writer<'a> {
-    file: BufWriter<File>,
+    file: BufWriter<&'a File>,
     path: &'a Path,
 }
 
@@ -235,7 +234,7 @@ impl Writer<'_> {
     fn layer(&mut self, name: &str, blob: File, diff_id: &Digest) -> Result<()> {
         let start = self.file.stream_position().map_err(failed("writing", self.path))?;
         self.header(name, 0)?;
-        let mut plain = HashingReader::new(decompressed(blob)?, diff_id.algorithm());
+        let mut plain = HashingReader::new(Decoder::new(blob)?, diff_id.algorithm());
         io::copy(&mut plain, &mut self.file).map_err(|e| Error::io(&e, "decompressing layer", diff_id.to_string()))?;
         let (found, size, _) = plain.finish();
         diff_id.expect(found)?;
@@ -250,20 +249,6 @@ impl Writer<'_> {
         let file = self.file.into_inner().map_err(|e| failed("writing", self.path)(e.into_error()))?;
         file.sync_all().map_err(failed("writing", self.path))
     }
-}
-
-/// A layer's tar, however it is compressed: its first bytes say.
-fn decompressed(blob: File) -> Result<Box<dyn Read>> {
-    let mut input = BufReader::with_capacity(128 << 10, blob);
-    let wrong = |e: io::Error| Error::io(&e, "reading", "a layer");
-    let start = input.fill_buf().map_err(wrong)?;
-    if start.starts_with(&[0x1f, 0x8b]) {
-        return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input)));
-    }
-    if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        return Ok(Box::new(zstd::stream::read::Decoder::with_buffer(input).map_err(wrong)?));
-    }
-    Ok(Box::new(input))
 }
 
 #[cfg(test)]

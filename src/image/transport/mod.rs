@@ -1,6 +1,10 @@
 //! Images elsewhere than in the store or a registry: `oci:DIR[:NAME]`, `docker-archive:FILE[:NAME]`.
 
 mod archive;
+mod draft;
+mod staging;
+
+pub use staging::Staging;
 
 use super::model::Descriptor;
 use super::reference::Reference;

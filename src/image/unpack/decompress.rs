@@ -16,24 +16,48 @@ const CHUNK: usize = 256 << 10;
 /// So many wait between the threads at most.
 const WAITING: usize = 4;
 
+/// How a layer is compressed, by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    /// Four bytes are enough.
+    ///
+    /// # Errors
+    /// It is compressed in a way that nobody here understands.
+    pub fn of(first: &[u8]) -> Result<Compression> {
+        if let Some((_, name)) = OTHERS.iter().find(|(magic, _)| first.starts_with(magic)) {
+            return Err(Error::unsupported("decompressing the layer", "", format!("a decompressor for {name}; gzip, zstd and none are known")));
+        }
+        let is_skippable = first.len() >= 4 && first[0] & 0xf0 == 0x50 && &first[1..4] == ZSTD_SKIPPABLE;
+        Ok(match first {
+            _ if first.starts_with(GZIP) => Compression::Gzip,
+            _ if first.starts_with(ZSTD) || is_skippable => Compression::Zstd,
+            _ => Compression::None,
+        })
+    }
+}
+
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// A zstd frame to be skipped: 0x184D2A50 to 5F, little-endian.
 const ZSTD_SKIPPABLE: &[u8] = &[0x2a, 0x4d, 0x18];
-const OTHERS: [(&[u8], &str); 4] = [(b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"), (b"\x04\x22\x4d\x18", "lz4"), (b"PK\x03\x04", "zip, which is no layer")];
-
-type Counted<R> = BufReader<Counting<R>>;
+const OTHERS: [(&[u8], &str); 4] = [(b"\xfd7zX", "xz"), (b"BZh", "bzip2"), (b"\x04\x22\x4d\x18", "lz4"), (b"PK\x03\x04", "zip, which is no layer")];
 
 /// Decompresses whatever it is given.
 pub enum Decoder<R: Read> {
-    Gzip(Box<flate2::bufread::MultiGzDecoder<Counted<R>>>),
-    Zstd(Box<zstd::stream::read::Decoder<'static, Counted<R>>>),
-    Plain(Counted<R>),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<R>>>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<R>>>),
+    Plain(BufReader<R>),
 }
 
 impl<R: Read> Decoder<R> {
     /// Look at the first bytes of `input`.
-    fn new(input: Counting<R>) -> Result<Self> {
+    pub fn new(input: R) -> Result<Self> {
         let mut input = BufReader::with_capacity(128 << 10, input);
         let first = loop {
             match input.fill_buf() {
@@ -41,15 +65,12 @@ impl<R: Read> Decoder<R> {
                 other => break other.map_err(|e| Error::io(&e, "reading the layer", ""))?,
             }
         };
-        if let Some((_, name)) = OTHERS.iter().find(|(magic, _)| first.starts_with(magic)) {
-            return Err(Error::unsupported("decompressing the layer", "", format!("a decompressor for {name}; gzip, zstd and none are known")));
-        }
-        Ok(if first.starts_with(GZIP) {
-            Decoder::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(input)))
-        } else if first.starts_with(ZSTD) || (first.len() > 4 && first[0] & 0xf0 == 0x50 && &first[1..4] == ZSTD_SKIPPABLE) {
-            Decoder::Zstd(Box::new(zstd::stream::read::Decoder::with_buffer(input).map_err(|e| Error::io(&e, "decompressing the layer", ""))?))
-        } else {
-            Decoder::Plain(input)
+        Ok(match Compression::of(first)? {
+            Compression::Gzip => Decoder::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(input))),
+            Compression::Zstd => {
+                Decoder::Zstd(Box::new(zstd::stream::read::Decoder::with_buffer(input).map_err(|e| Error::io(&e, "decompressing the layer", ""))?))
+            }
+            Compression::None => Decoder::Plain(input),
         })
     }
 }
