@@ -4,6 +4,7 @@
 //! writes other people's layouts and archives. `model` and `platform` are the documents in between, `digest` the names
 //! of all blobs. docs/image.md tells how a fetch works.
 
+pub mod build;
 pub mod bundle;
 pub mod convert;
 pub mod digest;
