@@ -148,13 +148,13 @@ fn a_damaged_rest_of_an_earlier_fetch_is_thrown_away() {
 fn silence_has_an_end() {
     let scratch = Scratch::new("silence");
     let served = Served::new(&scratch, 900_000);
-    let quick = ["fetch", "--timeout", "1", "--retries", "0"];
+    let quick = ["fetch", "--timeout", "2", "--retries", "0"];
     let stalls = served.but_for_layer(|_, bytes| Reply::Stall { body: bytes[..1000].to_vec(), length: bytes.len() });
     scratch.ctl(&[&quick[..], &[&name(&stalls)]].concat()).fails(1, &["broke off after 1000 of", "silence"]);
     let drips = served.but_for_layer(|_, bytes| Reply::Drip { length: bytes.len() });
     scratch.ctl(&[&quick[..], &[&name(&drips)]].concat()).fails(1, &["is too slow"]);
     let hangs = Fake::start(|request| if request.path == "/v2/" { Reply::ok("{}") } else { Reply::Hang });
-    scratch.ctl(&[&quick[..], &[&name(&hangs)]].concat()).fails(1, &["is silent: no answer within 1 seconds"]);
+    scratch.ctl(&[&quick[..], &[&name(&hangs)]].concat()).fails(1, &["is silent: no answer within 2 seconds"]);
     let dead = Fake::start(|_| Reply::Hang);
     scratch.ctl(&[&quick[..], &[&name(&dead)]].concat()).fails(1, &["is silent"]);
 }
