@@ -14,10 +14,12 @@
 
 mod overlay;
 mod prune;
+mod workshop;
 
 pub use overlay::{Mounted, Stack};
 pub use prune::PrunedLayers;
 pub(super) use prune::forget_use;
+pub(super) use workshop::{Draft, Files, View, Workshop};
 
 use super::Store;
 use super::digest::Digest;
