@@ -5,6 +5,7 @@
 //! of all blobs. docs/image.md tells how a fetch works.
 
 pub mod brought;
+pub mod build;
 pub mod bundle;
 pub mod convert;
 pub mod digest;
