@@ -26,7 +26,7 @@ pub struct Workshop {
 }
 
 /// The files of an image or a step: unpacked layers, the highest first.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Files {
     slots: Vec<Arc<Mutex<String>>>,
     /// The directory whose owner and mode the root is to have, if it isn't the highest.
