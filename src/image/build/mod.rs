@@ -3,8 +3,14 @@
 //! The front half is pure: `parse` reads the text, `outline` says which stages are needed, and `stage` plans one of them
 //! (`plan` is the data) once the config of its base is known. The back half executes what the plan says.
 
+pub mod expand;
+mod lines;
+mod mistake;
+pub mod parse;
 pub mod plan;
 pub mod request;
+mod syntax;
+mod words;
 
 // What the back half calls (parse.rs, outline.rs, stage.rs, coming):
 //   parse::Dockerfile::parse(name: &str, text: &str) -> Result<Dockerfile>     the name is for messages
