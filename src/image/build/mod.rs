@@ -3,13 +3,28 @@
 //! The front half is pure: `parse` reads the text, `outline` says which stages are needed, and `stage` plans one of them
 //! (`plan` is the data) once the config of its base is known. The back half executes what the plan says.
 
+mod add;
+pub mod cache;
+mod commit;
+mod copy;
+mod diff;
+mod execute;
 pub mod expand;
+mod files;
 mod lines;
 mod mistake;
+mod mounts;
+mod output;
 pub mod parse;
 pub mod plan;
 pub mod request;
+mod run;
+mod select;
+pub mod solve;
+mod step;
 mod syntax;
+mod tar;
+mod tip;
 mod words;
 
 // What the back half calls (parse.rs, outline.rs, stage.rs, coming):
@@ -20,3 +35,7 @@ mod words;
 //   Dockerfile::excerpt(&plan::Source) -> String                               the lines, numbered and marked
 //   ignore::Patterns::parse(text) and .matches(path)                           .dockerignore, --exclude
 //   chmod::Symbolic                                                            --chmod=u=rwX applied to a mode
+
+use execute::{exclude_of, ignore_of, symbolic};
+pub use execute::build;
+pub use solve::{Around, Stopper};

@@ -128,7 +128,8 @@ pub(super) fn open_file(root: BorrowedFd, path: &[u8]) -> Result<std::fs::File> 
 }
 
 fn gather(tree: &Tree, path: Vec<u8>, exclude: &Exclude) -> Result<Option<Top>> {
-    let failed = told("openat2", "looking at", &path);
+    let shown = path.clone();
+    let failed = told("openat2", "looking at", &shown);
     let handle = open(tree.root, &path, libc::O_PATH).map_err(&failed)?;
     let stat = fs::fstat(handle.as_fd()).map_err(&failed)?;
     let verdict = ignored(tree, &path);
