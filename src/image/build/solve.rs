@@ -133,7 +133,7 @@ struct Progressed {
 }
 
 impl<'a> Build<'a> {
-    pub fn new(request: &'a BuildRequest, around: &'a Around, front: &'a Front<'a>, inputs: &'a Inputs, context: &Path, stopper: Stopper) -> Result<Build<'a>> {
+    pub fn new(request: &'a BuildRequest, around: &'a Around, front: &'a Front<'a>, inputs: &'a Inputs, context: &Path, stopper: Stopper, workshop: Option<Workshop>) -> Result<Build<'a>> {
         let store = &around.store;
         let hold = store.hold()?;
         let root = File::open(context).map_err(|e| Error::io(&e, "opening the context", context.display().to_string()))?;
@@ -152,7 +152,7 @@ impl<'a> Build<'a> {
             epoch: front.outline.epoch,
             context: root,
             context_path: context.to_path_buf(),
-            workshop: OnceLock::new(),
+            workshop: workshop.map_or_else(OnceLock::new, OnceLock::from),
             making: Mutex::default(),
             images: Mutex::default(),
             views: Mutex::default(),
