@@ -7,7 +7,7 @@ use super::request::{BuildRequest, Context, DockerfileFrom};
 use super::select::{Exclude, Verdict};
 use super::solve::{self, Around, Build, Front, Stopper};
 use super::stage::plan_stage;
-use super::{add, commit};
+use super::{add, chmod, commit};
 use crate::image::layers::{Layers, Workshop};
 use crate::image::signals::Signals;
 use crate::image::store::{Image, failed};
@@ -35,7 +35,7 @@ pub fn build(request: &BuildRequest, around: &Around, signals: &Signals) -> Resu
     signals.stop_by(move || stop.stop());
     let read = Input::read(request, &around.store)?;
     let file = Dockerfile::parse(&read.name, &read.text)?;
-    let host = Platform::host();
+    let host = plain(Platform::host());
     let inputs = Inputs {
         args: request.args.clone(),
         target: request.target.clone(),
@@ -59,6 +59,11 @@ pub fn build(request: &BuildRequest, around: &Around, signals: &Signals) -> Resu
     commit::deliver(around, request, &image)?;
     request.cache_to.iter().try_for_each(|place| build.cache.export(place, &around.client, &around.progress))?;
     Ok(image)
+}
+
+/// Without the level of an x86 processor: an image is for all of them.
+fn plain(platform: Platform) -> Platform {
+    if platform.architecture == "amd64" { Platform { variant: String::new(), ..platform } } else { platform }
 }
 
 /// What the build reads: a context, a Dockerfile.
@@ -168,6 +173,8 @@ fn ignore_from(path: &Path) -> Result<Ignore> {
 pub(super) fn exclude_of(_patterns: &[String]) -> Result<Box<Exclude<'static>>> {
     Ok(Box::new(|_| Verdict::Keep))
 }
-pub(super) fn symbolic(_text: &str) -> Result<Box<dyn Fn(u32, bool) -> u32>> {
-    todo!()
+/// `--chmod` in chmod(1)'s words: the new mode from the old one, and whether it is a directory's.
+pub(super) fn symbolic(text: &str) -> Result<Box<dyn Fn(u32, bool) -> u32>> {
+    let changes = chmod::parse(text).ok_or_else(|| Error::usage(format!("--chmod={text}: it is no mode")))?;
+    Ok(Box::new(move |mode, is_dir| changes.apply(mode, is_dir)))
 }

@@ -7,10 +7,14 @@
 //! Each [`Action`] has all that it depends on, so its cache key is made of the action and the files before it; what only
 //! changes the image's config makes no action.
 
+use super::args::Values;
 use crate::image::model::{Execution, ImageConfig};
 use crate::image::{Digest, Platform};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// `comment` of the entries that a build adds to an image's history.
+pub const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
 
 /// What the command line says about the plan.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,8 +33,10 @@ pub struct Inputs {
 /// The stages to build for a target.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outline {
-    /// In the Dockerfile's order; what a stage needs is before it. Stages that nobody needs are not here.
+    /// In the Dockerfile's order; what a stage needs is before it.
     pub stages: Vec<StageOutline>,
+    /// Those that nobody needs, unless a trigger of a base image does.
+    pub spare: Vec<StageOutline>,
     /// The index (in the Dockerfile) of the stage that becomes the image: the last of `stages`.
     pub target: usize,
     /// `SOURCE_DATE_EPOCH`, seconds: the newest time that a file or the image may have.
@@ -95,7 +101,9 @@ pub struct State {
     pub config: Execution,
     /// MAINTAINER.
     pub author: String,
-    /// The ARGs declared so far with their values, in order; each name once.
+    /// What RUN sees and variables are expanded with: ENVs, and ARGs that have a value.
+    pub env: Values,
+    /// The names of the ARGs declared so far, in order, each once, with their values.
     pub args: Vec<(String, Option<String>)>,
 }
 
@@ -107,7 +115,7 @@ impl State {
 
     /// Of an image.
     pub fn of_image(image: &ImageConfig) -> State {
-        State { config: image.config.clone(), author: image.author.clone(), args: Vec::new() }
+        State { config: image.config.clone(), author: image.author.clone(), ..State::default() }
     }
 }
 
@@ -166,7 +174,7 @@ impl Action {
 pub struct Run {
     /// The shell is in it if the shell form was used.
     pub args: Vec<String>,
-    /// `NAME=VALUE` of PATH, ENV and the declared ARGs that have a value; ENV wins over ARG. All of it keys the cache.
+    /// `NAME=VALUE` of PATH, ENVs and the declared ARGs that have a value; the last wins. All of it keys the cache.
     pub env: Vec<String>,
     /// `NAME=VALUE` of the proxies that `--build-arg` gives without an ARG: in the environment if `env` doesn't have the
     /// name, and never in the cache's key or the history.

@@ -2,7 +2,7 @@
 
 use super::cache::{self, Cache};
 use super::output::{Ended, Output};
-use super::plan::{Inputs, Origin, Outline, StageOutline, StagePlan, State};
+use super::plan::{HISTORY_COMMENT, Inputs, Origin, Outline, StageOutline, StagePlan, State};
 use super::request::{BuildRequest, NamedContext};
 use super::select::Verdict;
 use super::tip::{Promise, Tip};
@@ -128,8 +128,19 @@ pub(super) struct Build<'a> {
 /// A stage's outcome, when it is there.
 #[derive(Default)]
 struct Progressed {
+    begun: AtomicBool,
     outcome: Mutex<Option<Result<Tip>>>,
     told: Condvar,
+}
+
+/// Tells those who wait, also if the thread broke down.
+struct Answer<'a>(&'a Progressed);
+
+impl Drop for Answer<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.outcome).get_or_insert_with(|| Err(Error::other("building", "a stage", "a thread of ours broke down")));
+        self.0.told.notify_all();
+    }
 }
 
 impl<'a> Build<'a> {
@@ -140,7 +151,7 @@ impl<'a> Build<'a> {
         if !root.metadata().is_ok_and(|meta| meta.is_dir()) {
             return Err(Error::other("opening the context", context.display().to_string(), "it is no directory"));
         }
-        let stages = front.outline.stages.iter().map(|stage| (stage.index, Progressed::default())).collect();
+        let stages = front.outline.stages.iter().chain(&front.outline.spare).map(|stage| (stage.index, Progressed::default())).collect();
         Ok(Build {
             request,
             around,
@@ -165,18 +176,7 @@ impl<'a> Build<'a> {
     /// Build all stages; the target's.
     pub fn solve(&self) -> Result<Tip> {
         let outcome = std::thread::scope(|scope| {
-            for stage in &self.front.outline.stages {
-                let work = move || {
-                    let done = self.stage(scope, stage);
-                    if done.is_err() {
-                        self.stopper.stop();
-                    }
-                    let Some(progressed) = self.stages.get(&stage.index) else { return };
-                    *lock(&progressed.outcome) = Some(done);
-                    progressed.told.notify_all();
-                };
-                std::thread::Builder::new().stack_size(8 << 20).spawn_scoped(scope, work).map_err(|e| Error::io(&e, "starting a thread", ""))?;
-            }
+            self.front.outline.stages.iter().try_for_each(|stage| self.begin(scope, stage))?;
             // The first that failed says why; the others were stopped because of it.
             let outcomes: Vec<Result<Tip>> = self.front.outline.stages.iter().map(|stage| self.of_stage(stage.index)).collect();
             let failure = outcomes.iter().filter_map(|o| o.as_ref().err()).min_by_key(|e| e.cause == interrupted().cause);
@@ -187,6 +187,23 @@ impl<'a> Build<'a> {
         })?;
         outcome.settled()?;
         Ok(outcome)
+    }
+
+    /// Begin a stage, unless it was begun.
+    fn begin<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, stage: &'scope StageOutline) -> Result<()> {
+        let Some(progressed) = self.stages.get(&stage.index) else { return Ok(()) };
+        if progressed.begun.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let work = move || {
+            let answer = Answer(progressed);
+            let done = self.stage(scope, stage);
+            if done.is_err() {
+                self.stopper.stop();
+            }
+            *lock(&answer.0.outcome) = Some(done);
+        };
+        std::thread::Builder::new().stack_size(8 << 20).spawn_scoped(scope, work).map(drop).map_err(|e| Error::io(&e, "starting a thread", ""))
     }
 
     /// Of a stage, when it is done.
@@ -206,6 +223,10 @@ impl<'a> Build<'a> {
         let mut tip = self.base(stage)?;
         let plan = (self.front.plan)(stage.index, tip.state.clone())?;
         plan.warnings.iter().for_each(|w| self.output.note(&format!("{}:{}: {}: {}", self.front.name, w.source.first_line, w.rule, w.message)));
+        // A trigger of the base may take something of a stage that nobody else needs.
+        let needs = plan.needs();
+        let spare = self.front.outline.spare.iter().filter(|spare| needs.contains(&Origin::Stage(spare.index)));
+        spare.into_iter().try_for_each(|stage| self.begin(scope, stage))?;
         let count = plan.steps.len();
         for (number, step) in plan.steps.iter().enumerate() {
             if self.stopper.is_stopped() {
@@ -336,7 +357,7 @@ impl<'a> Build<'a> {
     }
 
     pub fn add_history(&self, tip: &mut Tip, created_by: &str, empty_layer: bool) {
-        let history = History { created: tip.created.clone(), created_by: created_by.into(), comment: "buildkit.dockerfile.v0".into(), empty_layer };
+        let history = History { created: tip.created.clone(), created_by: created_by.into(), comment: HISTORY_COMMENT.into(), empty_layer };
         tip.history.push(history);
     }
 }

@@ -53,7 +53,7 @@ impl<'a> Build<'a> {
         }
         let told = |e: Error| {
             if !self.stopper.is_stopped() {
-                self.output.always((self.front.excerpt)(&step.source).as_bytes());
+                self.output.always(format!("{}\n", (self.front.excerpt)(&step.source)).as_bytes());
             }
             e.within(&format!("{}:{}: {}", self.front.name, step.source.first_line, step.title.lines().next().unwrap_or_default()))
         };
