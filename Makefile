@@ -1,4 +1,4 @@
-# `make help` says what there is. The result of a build is always build/dhow.
+# `make help` says what there is. The results of a build are always build/dhow and build/dhowctl.
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -11,7 +11,7 @@ share   = $(DESTDIR)$(PREFIX)/share
 .DEFAULT_GOAL := build
 .PHONY: build demo test lint bench install clean help
 
-build: ## the release binary, static: build/dhow (default)
+build: ## the release binaries, static: build/dhow and build/dhowctl (default)
 	@sh scripts/build.sh
 
 demo: build ## a container from create to delete, each step shown (root)
@@ -29,9 +29,10 @@ lint: ## formatting and clippy
 bench: build ## how long a start takes, beside crun and runc (root; see benches/README.md)
 	DHOW=$(CURDIR)/build/dhow python3 benches/start.py $(ARGS)
 
-install: ## to PREFIX (/usr/local), below DESTDIR: binary, man pages, shell completions
-	@[ -x build/dhow ] || $(MAKE) build
+install: ## to PREFIX (/usr/local), below DESTDIR: binaries, man pages, shell completions
+	@[ -x build/dhow ] && [ -x build/dhowctl ] || $(MAKE) build
 	install -D -m 755 build/dhow $(bindir)/dhow
+	install -D -m 755 build/dhowctl $(bindir)/dhowctl
 	install -d $(mandir)
 	install -m 644 man/*.8 $(mandir)
 	install -D -m 644 completions/dhow.bash $(share)/bash-completion/completions/dhow

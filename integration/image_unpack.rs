@@ -30,9 +30,10 @@ macro_rules! needs_root {
     };
 }
 
-/// All that an entry of a file system is, as text. Hard links are named by the first of their names.
+/// All that an entry of a file system is, as text. Hard links are named by the first of their names; one without another
+/// is none: in an overlay a file still counts the names that it has in a layer below.
 fn describe(root: &Path) -> BTreeMap<String, String> {
-    fn walk(root: &Path, path: &Path, links: &mut BTreeMap<u64, String>, out: &mut BTreeMap<String, String>) {
+    fn walk(root: &Path, path: &Path, links: &mut BTreeMap<u64, Vec<String>>, out: &mut BTreeMap<String, String>) {
         let meta = fs::symlink_metadata(path).unwrap();
         let name = path.strip_prefix(root).unwrap().display().to_string();
         let kind = meta.file_type();
@@ -46,7 +47,7 @@ fn describe(root: &Path) -> BTreeMap<String, String> {
             text += &format!(" dev {:x}", meta.rdev());
         }
         if meta.nlink() > 1 && !kind.is_dir() {
-            text += &format!(" = {}", links.entry(meta.ino()).or_insert_with(|| name.clone()));
+            links.entry(meta.ino()).or_default().push(name.clone());
         }
         for (key, value) in xattrs(path) {
             text += &format!(" {key}={value:02x?}");
@@ -58,14 +59,10 @@ fn describe(root: &Path) -> BTreeMap<String, String> {
             children.iter().for_each(|child| walk(root, child, links, out));
         }
     }
-    let mut out = BTreeMap::new();
-    walk(root, root, &mut BTreeMap::new(), &mut out);
-    // In an overlay a file still counts the names that it has in a layer below.
-    let groups: Vec<String> = out.values().filter_map(|text| text.split(" = ").nth(1).map(|rest| rest.split(' ').next().unwrap().to_string())).collect();
-    for text in out.values_mut() {
-        if let Some(alone) = groups.iter().find(|name| groups.iter().filter(|other| other == name).count() == 1 && text.contains(&format!(" = {name}"))) {
-            *text = text.replace(&format!(" = {alone}"), "");
-        }
+    let (mut out, mut links) = (BTreeMap::new(), BTreeMap::new());
+    walk(root, root, &mut links, &mut out);
+    for names in links.values().filter(|names| names.len() > 1) {
+        names.iter().for_each(|name| *out.get_mut(name).unwrap() += &format!(" = {}", names[0]));
     }
     out
 }
@@ -90,14 +87,20 @@ fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
 
 #[track_caller]
 fn assert_same(ours: &BTreeMap<String, String>, theirs: &BTreeMap<String, String>) {
-    let differ: Vec<String> = ours.keys().chain(theirs.keys()).filter(|name| ours.get(*name) != theirs.get(*name)).map(|name| format!("{name:?}: {:?} against {:?}", ours.get(name), theirs.get(name))).collect();
+    let differ: Vec<String> = ours
+        .keys()
+        .chain(theirs.keys())
+        .filter(|name| ours.get(*name) != theirs.get(*name))
+        .map(|name| format!("{name:?}: {:?} against {:?}", ours.get(name), theirs.get(name)))
+        .collect();
     assert!(differ.is_empty(), "{} differ:\n{}", differ.len(), differ.join("\n"));
 }
 
 /// CAP_NET_BIND_SERVICE+ep, version 2.
 const CAPABILITY: &[u8] = b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 /// user::rwx, user:1000:r--, group::r-x, mask::r-x, other::---
-const ACL: &[u8] = b"\x02\0\0\0\x01\0\x07\0\xff\xff\xff\xff\x02\0\x04\0\xe8\x03\0\0\x04\0\x05\0\xff\xff\xff\xff\x10\0\x05\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
+const ACL: &[u8] =
+    b"\x02\0\0\0\x01\0\x07\0\xff\xff\xff\xff\x02\0\x04\0\xe8\x03\0\0\x04\0\x05\0\xff\xff\xff\xff\x10\0\x05\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
 
 /// An image with every kind of entry, in three layers.
 fn everything() -> Vec<Tar> {
@@ -145,7 +148,10 @@ fn everything() -> Vec<Tar> {
         .raw(&owned(b'0', b"./acldir/other", 0o644, 0, 0), b"no acl either")
         // No entry for bin: its times stay.
         .raw(&owned(b'0', b"./shared/sub/new", 0o600, 3, 4), b"new");
-    let third = Tar::new().raw(&owned(b'5', b"./shared/sub/", 0o755, 3, 4), b"").raw(&owned(b'0', b"./shared/sub/new", 0o600, 3, 4), b"newer").file("./bin/suid", "another");
+    let third = Tar::new()
+        .raw(&owned(b'5', b"./shared/sub/", 0o755, 3, 4), b"")
+        .raw(&owned(b'0', b"./shared/sub/new", 0o600, 3, 4), b"newer")
+        .file("./bin/suid", "another");
     vec![first, second, third]
 }
 
@@ -222,7 +228,14 @@ fn gnu_tar_s_formats() {
     std::os::unix::fs::FileExt::write_all_at(&sparse, &[2; 5000], 5 << 20).unwrap();
     sparse.set_len(9 << 20).unwrap();
     let wanted = describe(&source);
-    for format in [&["--format=gnu"][..], &["--format=pax"], &["--format=pax", "--sparse", "--sparse-version=0.0"], &["--format=pax", "--sparse", "--sparse-version=0.1"], &["--format=pax", "--sparse", "--sparse-version=1.0"], &["--format=gnu", "--sparse"]] {
+    for format in [
+        &["--format=gnu"][..],
+        &["--format=pax"],
+        &["--format=pax", "--sparse", "--sparse-version=0.0"],
+        &["--format=pax", "--sparse", "--sparse-version=0.1"],
+        &["--format=pax", "--sparse", "--sparse-version=1.0"],
+        &["--format=gnu", "--sparse"],
+    ] {
         let out = Command::new("tar").args(format).args(["--numeric-owner", "-C"]).arg(&source).args(["-cf", "-", "."]).output().unwrap();
         assert!(out.status.success());
         let _ = fs::remove_dir_all(place.path("image"));
@@ -253,7 +266,13 @@ fn compressed_or_not_by_content() {
     let id = || dhow::image::Digest::of(&raw);
     let gz = "application/vnd.oci.image.layer.v1.tar+gzip";
     let two = [gzip(&raw[..700]), gzip(&raw[700..])].concat();
-    for (bytes, media) in [(raw.clone(), gz), (zstd::encode_all(&raw[..], 3).unwrap(), gz), (gzip(&raw), "application/vnd.oci.image.layer.v1.tar"), (two, gz), (gzip(&raw), "application/vnd.docker.image.rootfs.diff.tar.gzip")] {
+    for (bytes, media) in [
+        (raw.clone(), gz),
+        (zstd::encode_all(&raw[..], 3).unwrap(), gz),
+        (gzip(&raw), "application/vnd.oci.image.layer.v1.tar"),
+        (two, gz),
+        (gzip(&raw), "application/vnd.docker.image.rootfs.diff.tar.gzip"),
+    ] {
         let place = Place::new("content").blobs(&[Blob { bytes, diff_id: id(), media }], json!({"Cmd": ["x"]}));
         place.unpack(&[]);
         assert_eq!(fs::read_to_string(place.root("x")).unwrap(), "x");
@@ -286,15 +305,33 @@ fn owners_are_mapped() {
 #[test]
 fn without_root_all_files_are_the_caller_s() {
     needs_root!();
-    let place = Place::new("rootless").image(vec![everything().remove(0).raw(&Header { mode: 0o500, ..header(b'5', b"./locked") }, b"").raw(&Header { mode: 0o000, ..header(b'5', b"./locked/in") }, b"").file("./locked/in/x", "x"), Tar::new().file("./locked/in/y", "y").file("./locked/in/.wh.x", "")]);
+    let place = Place::new("rootless").image(vec![
+        everything()
+            .remove(0)
+            .raw(&Header { mode: 0o500, ..header(b'5', b"./locked") }, b"")
+            .raw(&Header { mode: 0o000, ..header(b'5', b"./locked/in") }, b"")
+            .file("./locked/in/x", "x"),
+        Tar::new().file("./locked/in/y", "y").file("./locked/in/.wh.x", ""),
+    ]);
     fs::set_permissions(&place.dir, fs::Permissions::from_mode(0o777)).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_dhowctl"));
     // nobody may not be able to reach our build directory.
     let program = place.path("dhowctl");
     fs::copy(env!("CARGO_BIN_EXE_dhowctl"), &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    command = { drop(command); Command::new(&program) };
-    let out = command.arg("--store").arg(place.path("store")).args(["unpack", "oci:image", "bundle"]).current_dir(&place.dir).uid(65_534).gid(65_534).output().unwrap();
+    command = {
+        drop(command);
+        Command::new(&program)
+    };
+    let out = command
+        .arg("--store")
+        .arg(place.path("store"))
+        .args(["unpack", "oci:image", "bundle"])
+        .current_dir(&place.dir)
+        .uid(65_534)
+        .gid(65_534)
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "{said}");
     assert!(said.contains("device nodes were left out") && said.contains("security.capability"), "{said}");
@@ -379,7 +416,15 @@ fn killed_at_any_moment() {
         place.unpack(flags);
         assert_eq!(fs::read_dir(place.root("d")).unwrap().count(), 1200);
         place.again();
-        let left = |dir: &str| fs::read_dir(place.path(dir)).into_iter().flatten().flatten().map(|e| e.file_name().into_string().unwrap()).filter(|name| name.starts_with(".staging") || name.ends_with(".dhowctl")).collect::<Vec<_>>();
+        let left = |dir: &str| {
+            fs::read_dir(place.path(dir))
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|e| e.file_name().into_string().unwrap())
+                .filter(|name| name.starts_with(".staging") || name.ends_with(".dhowctl"))
+                .collect::<Vec<_>>()
+        };
         assert_eq!((left(""), left("store/layers")), (vec![], vec![]));
     }
 }

@@ -232,14 +232,41 @@ fn whiteouts_stay_in_their_directory() {
 fn whiteouts_hide_what_is_below_alone() {
     needs_root!();
     let place = Place::new("whiteouts").image(vec![
-        Tar::new().dir("a").file("a/1", "1").file("a/2", "2").dir("a/d").file("a/d/x", "x").dir("b").file("b/1", "1").file("c", "c").dir("e").file("e/old", "o"),
+        Tar::new()
+            .dir("a")
+            .file("a/1", "1")
+            .file("a/2", "2")
+            .dir("a/d")
+            .file("a/d/x", "x")
+            .dir("b")
+            .file("b/1", "1")
+            .file("c", "c")
+            .dir("e")
+            .file("e/old", "o"),
         // Before and after what they go with; a directory that is hidden and made again is empty.
-        Tar::new().dir("a").file("a/.wh.1", "").file("a/2", "new").file("a/.wh.2", "").file("a/.wh.d", "").dir("b").file("b/new", "n").file("b/.wh..wh..opq", "").file(".wh.e", "").dir("e").file("e/new", "n").file(".wh.nothing", ""),
+        Tar::new()
+            .dir("a")
+            .file("a/.wh.1", "")
+            .file("a/2", "new")
+            .file("a/.wh.2", "")
+            .file("a/.wh.d", "")
+            .dir("b")
+            .file("b/new", "n")
+            .file("b/.wh..wh..opq", "")
+            .file(".wh.e", "")
+            .dir("e")
+            .file("e/new", "n")
+            .file(".wh.nothing", ""),
         Tar::new().file(".wh.c", "").dir("a").file("a/3", "3"),
     ]);
     each_way(&place, |place, flags| {
         place.unpack(flags);
-        let mut found: Vec<String> = Command::new("find").arg(".").current_dir(place.root("")).output().map(|o| String::from_utf8(o.stdout).unwrap().lines().map(str::to_string).collect()).unwrap();
+        let mut found: Vec<String> = Command::new("find")
+            .arg(".")
+            .current_dir(place.root(""))
+            .output()
+            .map(|o| String::from_utf8(o.stdout).unwrap().lines().map(str::to_string).collect())
+            .unwrap();
         found.sort();
         assert_eq!(found, [".", "./a", "./a/2", "./a/3", "./b", "./b/new", "./e", "./e/new"], "{flags:?}");
         assert_eq!(fs::read_to_string(place.root("a/2")).unwrap(), "new");
@@ -250,7 +277,8 @@ fn whiteouts_hide_what_is_below_alone() {
 #[test]
 fn overlayfs_s_words_are_not_the_image_s() {
     needs_root!();
-    let records: [(&str, &[u8]); 3] = [("SCHILY.xattr.trusted.overlay.redirect", b"/secret"), ("SCHILY.xattr.trusted.overlay.opaque", b"y"), ("SCHILY.xattr.user.overlay.opaque", b"y")];
+    let records: [(&str, &[u8]); 3] =
+        [("SCHILY.xattr.trusted.overlay.redirect", b"/secret"), ("SCHILY.xattr.trusted.overlay.opaque", b"y"), ("SCHILY.xattr.user.overlay.opaque", b"y")];
     let place = Place::new("redirect").image(vec![Tar::new().dir("secret").file("secret/x", "x").dir("d").file("d/y", "y"), Tar::new().pax(&records).dir("d")]);
     each_way(&place, |place, flags| {
         place.unpack(flags);
@@ -322,7 +350,15 @@ fn a_truncated_or_changed_layer_is_refused() {
     let table: Vec<(Blob, &str)> = vec![
         (blob(gzip(&raw[..2000])), "truncated"),
         (blob(gzip(&raw)[..60].to_vec()), "truncated"),
-        (blob({ let mut bytes = gzip(&raw); let end = bytes.len() - 6; bytes[end] ^= 1; bytes }), "damaged"),
+        (
+            blob({
+                let mut bytes = gzip(&raw);
+                let end = bytes.len() - 6;
+                bytes[end] ^= 1;
+                bytes
+            }),
+            "damaged",
+        ),
         (blob(b"no archive at all".to_vec()), "truncated"),
         (blob(vec![7; 4096]), "checksum"),
         (Blob { diff_id: layer(Tar::new()).diff_id, ..other }, "diff id"),
@@ -357,14 +393,26 @@ fn a_user_that_overflows_is_refused() {
     }
     let place = Place::new("user").blobs(&[layer(Tar::new().dir("etc").file("etc/passwd", &"x".repeat(2 << 20)))], json!({"Cmd": ["x"], "User": "web"}));
     place.refuses(&[], &["/etc/passwd", "more than 1048576 bytes"]);
-    let place = Place::new("user").blobs(&[layer(Tar::new().dir("etc").symlink("etc/passwd", "/../../../../../../etc/group"))], json!({"Cmd": ["x"], "User": "daemon"}));
+    let place = Place::new("user")
+        .blobs(&[layer(Tar::new().dir("etc").symlink("etc/passwd", "/../../../../../../etc/group"))], json!({"Cmd": ["x"], "User": "daemon"}));
     place.refuses(&[], &["no such user"]);
 }
 
 #[test]
 fn the_last_of_duplicates_holds() {
     needs_root!();
-    let place = Place::new("duplicates").image(vec![Tar::new().file("f", "first").dir("d").file("d/x", "x").file("f", "second").file("d", "now a file").symlink("f", "third").file("f", "last").dir("f").file("f/in", "in")]);
+    let place = Place::new("duplicates").image(vec![
+        Tar::new()
+            .file("f", "first")
+            .dir("d")
+            .file("d/x", "x")
+            .file("f", "second")
+            .file("d", "now a file")
+            .symlink("f", "third")
+            .file("f", "last")
+            .dir("f")
+            .file("f/in", "in"),
+    ]);
     each_way(&place, |place, flags| {
         place.unpack(flags);
         assert_eq!(fs::read_to_string(place.root("d")).unwrap(), "now a file");

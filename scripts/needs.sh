@@ -24,6 +24,11 @@ if [ "$1" = test ]; then
     # what a start costs is counted with the one, network devices are made with the other
     need strace /usr/bin/strace
     need iproute2 /sbin/ip /usr/sbin/ip /bin/ip
+    # dhowctl's registry, its certificates, and those who read what it writes
+    need docker-registry /usr/bin/docker-registry
+    need openssl /usr/bin/openssl
+    need skopeo /usr/bin/skopeo
+    need umoci /usr/bin/umoci
 fi
 
 [ -n "$missing" ] || exit 0

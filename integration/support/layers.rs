@@ -229,7 +229,9 @@ impl Place {
 
     #[track_caller]
     pub fn assert_nothing_left(&self) {
-        let left = |dir: &str| fs::read_dir(self.path(dir)).into_iter().flatten().flatten().map(|e| e.file_name().into_string().unwrap_or_default()).collect::<Vec<_>>();
+        let left = |dir: &str| {
+            fs::read_dir(self.path(dir)).into_iter().flatten().flatten().map(|e| e.file_name().into_string().unwrap_or_default()).collect::<Vec<_>>()
+        };
         let beside = left("");
         assert!(!beside.iter().any(|name| name == "bundle" || name.starts_with(".bundle")), "{beside:?}");
         let layers = left("store/layers");

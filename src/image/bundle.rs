@@ -141,7 +141,8 @@ impl Draft {
                 dir.lock().map_err(failed("locking", &path))?;
             }
             // Whoever had the lock has renamed or removed it.
-            let is_named = fs::symlink_metadata(&path).is_ok_and(|named| dir.metadata().is_ok_and(|open| open.ino() == named.ino() && open.dev() == named.dev()));
+            let is_named =
+                fs::symlink_metadata(&path).is_ok_and(|named| dir.metadata().is_ok_and(|open| open.ino() == named.ino() && open.dev() == named.dev()));
             if is_named {
                 check_free(bundle)?;
                 let draft = Draft { path, _dir: dir, committed: false };
@@ -197,7 +198,8 @@ fn check_free(bundle: &Path) -> Result<()> {
         Err(e) => Err(failed("looking at", bundle)(e)),
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
-            Some(_) => Err(Error::new(Kind::Exists, "making the bundle", bundle.display().to_string(), "it is there already, and not empty").hint("remove it, or choose another place")),
+            Some(_) => Err(Error::new(Kind::Exists, "making the bundle", bundle.display().to_string(), "it is there already, and not empty")
+                .hint("remove it, or choose another place")),
         },
     }
 }

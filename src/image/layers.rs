@@ -14,10 +14,12 @@
 
 mod overlay;
 mod prune;
+mod workshop;
 
 pub use overlay::{Mounted, Stack};
 pub use prune::PrunedLayers;
 pub(super) use prune::forget_use;
+pub(super) use workshop::{Draft, Files, View, Workshop};
 
 use super::Store;
 use super::digest::Digest;
@@ -234,7 +236,8 @@ impl Provide<'_> {
     fn run(&self, missing: &[usize], summary: &mut Summary) -> Result<()> {
         let directories: Vec<File> = missing.iter().map(|at| self.make(*at)).collect::<Result<_>>()?;
         let way = |at: usize| if at == 0 { Way::Base } else { Way::Layer };
-        let tasks: Vec<Task> = missing.iter().zip(&directories).map(|(at, dir)| Task { layer: &self.layers[*at], way: way(*at), directory: dir.as_fd() }).collect();
+        let tasks: Vec<Task> =
+            missing.iter().zip(&directories).map(|(at, dir)| Task { layer: &self.layers[*at], way: way(*at), directory: dir.as_fd() }).collect();
         let pairs = std::thread::available_parallelism().map_or(1, usize::from).min(4).min(tasks.len());
         let mut later = Vec::new();
         pipeline::run(&tasks, pairs, self.open, self.staging.dir.as_fd(), self.options, |number, done| {
@@ -327,7 +330,7 @@ fn boot_id() -> String {
 }
 
 /// Remove a directory of ours with all in it, by descriptor.
-pub(super) fn remove_tree(path: &Path) -> Result<()> {
+pub(in crate::image) fn remove_tree(path: &Path) -> Result<()> {
     let told = |e: Errno| e.error("unlinkat", "removing", path.display().to_string());
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
     let parent = File::open(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }).map_err(failed("opening", parent))?;

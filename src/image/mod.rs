@@ -4,17 +4,20 @@
 //! writes other people's layouts and archives. `model` and `platform` are the documents in between, `digest` the names
 //! of all blobs. docs/image.md tells how a fetch works.
 
+pub mod brought;
 pub mod build;
 pub mod bundle;
 pub mod convert;
 pub mod digest;
 pub mod layers;
+pub mod live;
 pub mod model;
 pub mod pipeline;
 pub mod platform;
 pub mod progress;
 pub mod reference;
 pub mod registry;
+pub mod signals;
 pub mod store;
 pub mod transport;
 pub mod unpack;

@@ -166,6 +166,7 @@ impl Index {
 
 /// A manifest or an index.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Document {
     Manifest(Manifest),
     Index(Index),
@@ -478,5 +479,22 @@ mod tests {
         let config = ImageConfig::parse(text.to_string().as_bytes()).unwrap();
         assert_eq!((config.platform.to_string().as_str(), config.config.cmd.len(), config.rootfs.diff_ids.len()), ("linux/amd64", 1, 1));
         assert!(ImageConfig::parse(b"{\"rootfs\":{\"type\":\"xfs\"}}").is_err());
+    }
+
+    /// Each byte of a manifest and of an index replaced by several others: an error or a document, never a panic.
+    #[test]
+    fn damaged_documents() {
+        let index = json!({"schemaVersion": 2, "mediaType": media::INDEX, "manifests": [descriptor(media::MANIFEST)]});
+        for text in [manifest().to_string(), index.to_string()] {
+            for at in 0..text.len() {
+                for byte in [b'"', b'{', b'}', b'[', b'0', b'-', b'\\', 0, 0xff] {
+                    let mut bytes = text.clone().into_bytes();
+                    bytes[at] = byte;
+                    let _ = Document::parse(&bytes, media::MANIFEST);
+                    let _ = Document::parse(&bytes[..at], "");
+                    let _ = ImageConfig::parse(&bytes);
+                }
+            }
+        }
     }
 }

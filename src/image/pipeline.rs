@@ -69,7 +69,11 @@ impl Summary {
 /// next is being decompressed.
 pub fn onto_directory(layers: &[Layer], open: &Open, area: BorrowedFd, rootfs: BorrowedFd, options: &Options) -> Result<Summary> {
     let mut summary = Summary::default();
-    let tasks = layers.iter().enumerate().map(|(number, layer)| Task { layer, way: if number == 0 { Way::Base } else { Way::Above }, directory: rootfs }).collect::<Vec<_>>();
+    let tasks = layers
+        .iter()
+        .enumerate()
+        .map(|(number, layer)| Task { layer, way: if number == 0 { Way::Base } else { Way::Above }, directory: rootfs })
+        .collect::<Vec<_>>();
     run(&tasks, 1, open, area, options, |_, done| {
         summary.add(&done);
         Ok(())
@@ -85,7 +89,14 @@ pub(super) struct Task<'a> {
 }
 
 /// Do `tasks`, up to `pairs` at once; `done` hears of each whose diff id was right, or that needs what is below it.
-pub(super) fn run(tasks: &[Task], pairs: usize, open: &Open, area: BorrowedFd, options: &Options, mut done: impl FnMut(usize, Done) -> Result<()>) -> Result<()> {
+pub(super) fn run(
+    tasks: &[Task],
+    pairs: usize,
+    open: &Open,
+    area: BorrowedFd,
+    options: &Options,
+    mut done: impl FnMut(usize, Done) -> Result<()>,
+) -> Result<()> {
     if tasks.is_empty() {
         return Ok(());
     }

@@ -2,17 +2,13 @@
 
 use super::args::{list, switch, text};
 use super::{Call, network};
+use crate::Error;
+use crate::image::brought::Brought;
 use crate::image::pipeline::Options;
 use crate::image::registry::{Pull, Want};
-use crate::image::store::Image;
-use crate::image::transport::{Opened, Source};
-use crate::image::unpack::{IdRange, Owners};
-use crate::image::{Descriptor, Platform, Reference, Store};
-use crate::sys;
-use crate::{Error, Kind};
+use crate::image::unpack::{self, IdRange, Owners};
+use crate::image::{Reference, Store};
 use anyhow::Result;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 
 /// Flags of both.
 pub(crate) fn flags() -> Vec<clap::Arg> {
@@ -62,7 +58,7 @@ fn size(flag: &str, text: &str) -> Result<u64, Error> {
 fn owners(call: &Call) -> Result<Owners> {
     let ranges = |flag: &str| call.list(flag).iter().map(|text| range(flag, text)).collect::<Result<Vec<_>, Error>>();
     let (uids, gids) = (ranges("uid-map")?, ranges("gid-map")?);
-    let is_root = sys::process::geteuid() == 0;
+    let is_root = unpack::are_root();
     if uids.is_empty() {
         if !gids.is_empty() {
             return Err(Error::usage("--gid-map without --uid-map").into());
@@ -82,86 +78,22 @@ fn owners(call: &Call) -> Result<Owners> {
 fn range(flag: &str, text: &str) -> Result<IdRange, Error> {
     let numbers: Option<Vec<u32>> = text.split(':').map(|part| part.parse().ok()).collect();
     match numbers.as_deref() {
-        Some(&[container, host, size]) if size > 0 && container.checked_add(size - 1).is_some() && host.checked_add(size - 1).is_some_and(|last| last < u32::MAX) => Ok(IdRange { container, host, size }),
+        Some(&[container, host, size])
+            if size > 0 && container.checked_add(size - 1).is_some() && host.checked_add(size - 1).is_some_and(|last| last < u32::MAX) =>
+        {
+            Ok(IdRange { container, host, size })
+        }
         _ => Err(Error::usage(format!("--{flag} {text:?}: CONTAINER:HOST:SIZE is needed, three numbers of 32 bits"))),
     }
 }
 
-/// An image that is at hand, or on its way.
-pub(crate) struct Brought {
-    /// Where dhowctl keeps images and unpacked layers.
-    pub store: Store,
-    pub image: Image,
-    from: From,
-}
-
-enum From {
-    /// It is whole.
-    Here(Opened),
-    Registry(Pull),
-}
-
-impl Brought {
-    /// `oci:DIR`, `docker-archive:FILE`, or a name: of an image in the store, or else of one to be fetched. That goes on
-    /// while the layers are read.
-    pub fn begin(call: &Call, word: &str) -> Result<Brought> {
-        let store = call.store()?;
-        let source = Source::parse(word)?;
-        let platform = call.text("platform").map(str::parse::<Platform>).transpose()?;
-        let named = matches!(source, Source::Store(_));
-        if !(named && call.switch("pull")) {
-            match source.open(|| Ok(store.clone())) {
-                Ok(opened) => {
-                    let image = opened.store.image(&opened.entry.descriptor, &platform.unwrap_or_else(Platform::host))?;
-                    return Ok(Brought { store, image, from: From::Here(opened) });
-                }
-                Err(e) if named && e.kind == Kind::NotFound => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-        let reference: Reference = word.parse()?;
-        let want = platform.map_or(Want::Here, Want::Platform);
-        let pull = Pull::start(&network::client(call)?, &store, &reference, &want, &network::progress(call))?;
-        let image = pull.image().cloned().ok_or_else(|| Error::other("fetching", word, "it is no image").hint("only images can be unpacked"))?;
-        Ok(Brought { store, image, from: From::Registry(pull) })
-    }
-
-    /// A layer's compressed bytes: a file, or a pipe that is written to as they come.
-    pub fn open(&self, layer: &Descriptor) -> crate::Result<OwnedFd> {
-        match &self.from {
-            From::Here(opened) => Ok(opened.store.open_blob(&layer.digest)?.into()),
-            From::Registry(pull) => {
-                let mut stream = pull.layer_stream(layer)?;
-                let (read, write) = sys::fs::pipe().map_err(|e| e.error("pipe2", "reading layer", layer.digest.to_string()))?;
-                // Fewer wake-ups. Where the user's pipes are full already, the default does.
-                let _ = sys::fs::set_pipe_size(write.as_fd(), 1 << 20);
-                let mut write = std::fs::File::from(write);
-                // What goes wrong with the fetch is told by `settle`, and by the reader who finds the layer truncated.
-                std::thread::spawn(move || copy(&mut stream, &mut write));
-                Ok(read)
-            }
-        }
-    }
-
-    /// Wait until the image is whole in the store.
-    pub fn settle(self) -> crate::Result<()> {
-        match self.from {
-            From::Here(_) => Ok(()),
-            From::Registry(pull) => pull.finish().map(drop),
-        }
-    }
-}
-
-fn copy(from: &mut impl io::Read, to: &mut impl io::Write) -> io::Result<()> {
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        let n = match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            other => other?,
-        };
-        to.write_all(&buffer[..n])?;
-    }
+/// The image that `word` names, at hand or on its way.
+pub(crate) fn begin(call: &Call, word: &str) -> Result<Brought> {
+    let platform = call.text("platform").map(str::parse).transpose()?;
+    let fetch = |store: &Store, reference: &Reference, want: &Want| {
+        Pull::start(&network::client(call).map_err(|e| Error::other("fetching", word, format!("{e:#}")))?, store, reference, want, &network::progress(call))
+    };
+    Ok(Brought::begin(call.store()?, word, platform, call.switch("pull"), fetch)?)
 }
 
 #[cfg(test)]

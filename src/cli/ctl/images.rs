@@ -2,6 +2,7 @@
 
 use super::args::{format, switch};
 use super::{Call, Verb, output};
+use crate::Kind;
 use crate::image::model::Document;
 use crate::image::{Reference, Store, store::Entry};
 use anyhow::Result;
@@ -27,15 +28,21 @@ struct Row {
 }
 
 fn run(call: &Call) -> Result<u8> {
-    let store = call.store()?;
-    let rows: Vec<Row> = store.entries()?.iter().map(|entry| row(&store, entry)).collect();
+    // Looking makes nothing: where there is no store there are no images.
+    let rows: Vec<Row> = match Store::existing(&call.store_dir) {
+        Ok(store) => store.entries()?.iter().map(|entry| row(&store, entry)).collect(),
+        Err(e) if e.kind == Kind::NotFound => Vec::new(),
+        Err(e) => return Err(e.into()),
+    };
     if call.switch("quiet") {
         output::print(&rows.iter().map(|row| format!("{}\n", row.name)).collect::<String>())?;
     } else if call.text("format") == Some("json") {
         output::print_json(&rows)?;
     } else {
         let header = ["NAME", "DIGEST", "PLATFORM", "SIZE"].map(String::from).to_vec();
-        let cells = |row: &Row| vec![familiar(&row.name), row.digest[..19.min(row.digest.len())].into(), row.platforms.join(","), human(row.size)];
+        let cells = |row: &Row| {
+            vec![printable(&familiar(&row.name)), row.digest[..19.min(row.digest.len())].into(), printable(&row.platforms.join(",")), human(row.size)]
+        };
         let table: Vec<Vec<String>> = std::iter::once(header).chain(rows.iter().map(cells)).collect();
         output::print(&output::table(&table))?;
     }
@@ -62,6 +69,11 @@ pub(crate) fn platforms(store: &Store, entry: &Entry) -> Vec<String> {
 /// A name as people write it.
 pub(crate) fn familiar(name: &str) -> String {
     name.parse::<Reference>().map_or_else(|_| name.to_string(), |reference| reference.familiar())
+}
+
+/// Without what would move a terminal's cursor: the text is a stranger's.
+pub(crate) fn printable(text: &str) -> String {
+    text.replace(|c: char| c.is_control(), " ")
 }
 
 /// Bytes for people: `2.1 MB`.

@@ -1,10 +1,12 @@
 //! `inspect`: what an image is made of.
 
 use super::args::{format, switch, text};
-use super::images::{familiar, human, platforms};
+use super::images::{familiar, human, platforms, printable};
 use super::{Call, Verb, output};
+use crate::Error;
 use crate::image::model::{Document, Execution, ImageConfig};
 use crate::image::store::{Entry, Image};
+use crate::image::transport::{Opened, Source};
 use crate::image::{Platform, Store};
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -12,8 +14,8 @@ use serde_json::{Value, json};
 pub(crate) const VERB: Verb = Verb {
     name: "inspect",
     about: "show an image's config, layers, history and platforms",
-    usage: "IMAGE",
-    details: "Of the image in the store. --raw prints the manifest or index as it came, byte for byte.\n\n  dhowctl inspect nginx:1.27\n  dhowctl inspect --format json nginx:1.27 | jq .config.Env",
+    usage: "IMAGE|oci:DIR[:NAME]",
+    details: "Of the image in the store, or in another layout. --raw prints the manifest or index as it came, byte for byte.\n\n  dhowctl inspect nginx:1.27\n  dhowctl inspect --format json nginx:1.27 | jq .config.Env",
     positionals: (1, 1),
     flags: || {
         vec![
@@ -27,8 +29,11 @@ pub(crate) const VERB: Verb = Verb {
 };
 
 fn run(call: &Call) -> Result<u8> {
-    let store = call.store()?;
-    let entry = store.resolve(call.word(0)?)?;
+    let source = Source::parse(call.word(0)?)?;
+    if let Source::Archive { .. } = source {
+        return Err(Error::usage("inspect: an archive has to be pushed or unpacked to be looked into").into());
+    }
+    let Opened { store, entry, hold: _hold } = source.open(|| Store::existing(&call.store_dir))?;
     if call.switch("raw") {
         let bytes = store.read_blob(&entry.descriptor)?;
         output::print(&String::from_utf8_lossy(&bytes))?;
@@ -55,8 +60,8 @@ fn artifact(call: &Call, entry: &Entry, manifest: &crate::image::Manifest) -> Re
         return Ok(0);
     }
     let kind = if manifest.artifact_type.is_empty() { &manifest.config.media_type } else { &manifest.artifact_type };
-    let blobs: String = manifest.layers.iter().map(|l| format!("  {}  {:>9}  {}\n", l.digest, human(l.size), l.media_type)).collect();
-    output::print(&format!("Name:      {}\nDigest:    {}\nArtifact:  {kind}\nBlobs:\n{blobs}", entry.name, entry.descriptor.digest))?;
+    let blobs: String = manifest.layers.iter().map(|l| format!("  {}  {:>9}  {}\n", l.digest, human(l.size), printable(&l.media_type))).collect();
+    output::print(&format!("Name:      {}\nDigest:    {}\nArtifact:  {}\nBlobs:\n{blobs}", printable(&entry.name), entry.descriptor.digest, printable(kind)))?;
     Ok(0)
 }
 
@@ -89,7 +94,7 @@ fn as_text(store: &Store, entry: &Entry, image: &Image) -> String {
     let mut out = String::new();
     let mut line = |label: &str, value: &str| {
         if !value.is_empty() {
-            out.push_str(&format!("{label:<12} {value}\n"));
+            out.push_str(&format!("{label:<12} {}\n", printable(value)));
         }
     };
     let size: u64 = image.manifest.blobs().map(|d| d.size).sum();
@@ -104,7 +109,7 @@ fn as_text(store: &Store, entry: &Entry, image: &Image) -> String {
     execution(&image.config.config, &mut line);
     out.push_str("\nLAYER\n");
     for (layer, _) in layers(image) {
-        out.push_str(&format!("  {}  {:>9}  {}\n", layer.digest, human(layer.size), layer.media_type.rsplit('.').next().unwrap_or_default()));
+        out.push_str(&format!("  {}  {:>9}  {}\n", layer.digest, human(layer.size), printable(layer.media_type.rsplit('.').next().unwrap_or_default())));
     }
     out.push_str(&history(&image.config));
     out
@@ -130,7 +135,7 @@ fn history(config: &ImageConfig) -> String {
     }
     let lines = config.history.iter().map(|step| {
         let mark = if step.empty_layer { " " } else { "+" };
-        format!("  {mark} {}\n", step.created_by.replace(|c: char| c.is_control(), " "))
+        format!("  {mark} {}\n", printable(&step.created_by))
     });
     "\nHISTORY (+ made a layer)\n".to_string() + &lines.collect::<String>()
 }

@@ -14,7 +14,6 @@ mod prune;
 mod push;
 mod rmi;
 mod run;
-mod signals;
 mod tag;
 mod unpack;
 mod verify;

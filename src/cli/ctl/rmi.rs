@@ -2,6 +2,7 @@
 
 use super::{Call, Verb};
 use super::{args::switch, output};
+use crate::log;
 use anyhow::Result;
 
 pub(crate) const VERB: Verb = Verb {
@@ -24,8 +25,8 @@ fn run(call: &Call) -> Result<u8> {
         store.unset(&entry.name)?;
         output::print(&format!("removed {}\n", entry.name))?;
     }
-    if !call.switch("keep-blobs") {
-        store.prune()?;
+    if !call.switch("keep-blobs") && store.try_prune()?.is_none() {
+        log::warn("a fetch is under way, so that the blobs are still there; `dhowctl prune` removes them");
     }
     Ok(0)
 }

@@ -1,13 +1,12 @@
 //! `unpack`: a bundle from an image.
 
 use super::args::switch;
-use super::bring::{self, Brought};
-use super::signals::Signals;
+use super::bring;
 use super::{Call, Verb, network, output};
+use crate::image::brought::Brought;
 use crate::image::bundle::{self, Request};
 use crate::image::convert::Wishes;
-use crate::image::unpack::Owners;
-use crate::sys::process::{getegid, geteuid};
+use crate::image::signals::Signals;
 use anyhow::Result;
 use serde_json::json;
 use std::path::PathBuf;
@@ -40,8 +39,8 @@ fn run(call: &Call) -> Result<u8> {
     let target = PathBuf::from(call.positionals.get(1).cloned().unwrap_or_default());
     let options = bring::options(call)?;
     let signals = Signals::begin()?;
-    let brought = Brought::begin(call, call.word(0)?)?;
-    let wishes = Wishes { terminal: call.switch("tty"), host_network: call.switch("host-network"), ..wishes(&options.owners) };
+    let brought = bring::begin(call, call.word(0)?)?;
+    let wishes = Wishes { terminal: call.switch("tty"), host_network: call.switch("host-network"), ..Wishes::here(&options.owners) };
     let (store, image) = (brought.store.clone(), brought.image.clone());
     let summary = {
         let brought = std::cell::RefCell::new(Some(brought));
@@ -66,10 +65,4 @@ fn run(call: &Call) -> Result<u8> {
         output::print(&format!("{}\n", target.display()))?;
     }
     Ok(0)
-}
-
-/// What follows from the machine and from who we are.
-pub(crate) fn wishes(owners: &Owners) -> Wishes {
-    let cgroup_v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    Wishes { root: bundle::ROOTFS.into(), cgroup_v2, rootless: (*owners == Owners::Own).then(|| (geteuid(), getegid())), ..Wishes::default() }
 }

@@ -20,3 +20,24 @@ pub mod stage;
 mod syntax;
 mod values;
 mod words;
+
+// The back half.
+mod add;
+pub mod cache;
+mod commit;
+mod copy;
+mod diff;
+mod execute;
+mod files;
+mod mounts;
+mod output;
+mod run;
+mod select;
+pub mod solve;
+mod step;
+mod tar;
+mod tip;
+
+pub use execute::build;
+use execute::{exclude_of, ignore_of, symbolic};
+pub use solve::{Around, Stopper};

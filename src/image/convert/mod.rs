@@ -1,11 +1,12 @@
 //! An image's config → a runtime's `config.json` (image-spec, conversion.md), with Docker's defaults for the rest.
 
-mod defaults;
-mod user;
+pub(super) mod defaults;
+pub(super) mod user;
 
 use super::ImageConfig;
 use super::unpack::Owners;
 use crate::spec::{IdMapping, Mount, Namespace, OCI_VERSION, Process, Root, Spec};
+use crate::sys::process::{getegid, geteuid};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
@@ -26,6 +27,14 @@ pub struct Wishes {
     pub rootless: Option<(u32, u32)>,
 }
 
+impl Wishes {
+    /// What follows from the machine and from who we are.
+    pub fn here(owners: &Owners) -> Wishes {
+        let cgroup_v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        Wishes { root: super::bundle::ROOTFS.into(), cgroup_v2, rootless: (*owners == Owners::Own).then(|| (geteuid(), getegid())), ..Wishes::default() }
+    }
+}
+
 /// The configuration for a container of the image whose root file system is at `rootfs`. `owners` are those with which
 /// it was unpacked: a mapped one needs a user namespace with the same maps.
 ///
@@ -36,7 +45,9 @@ pub fn convert(config: &ImageConfig, rootfs: BorrowedFd, owners: &Owners, wishes
     let user = user::resolve(&execution.user, rootfs)?;
     let args: Vec<String> = execution.entrypoint.iter().chain(if wishes.command.is_empty() { &execution.cmd } else { &wishes.command }).cloned().collect();
     if args.is_empty() {
-        return Err(Error::other("converting the image's config", "", "it has neither Entrypoint nor Cmd").hint("say which program to run behind the image's name"));
+        return Err(
+            Error::other("converting the image's config", "", "it has neither Entrypoint nor Cmd").hint("say which program to run behind the image's name")
+        );
     }
     let mut env = execution.env.clone();
     if !env.iter().any(|line| line.starts_with("PATH=")) {
@@ -80,7 +91,8 @@ fn adapt(spec: &mut Spec, owners: &Owners, wishes: &Wishes) {
     }
     let maps = match (owners, wishes.rootless) {
         (Owners::Mapped(uids, gids), _) => {
-            let lines = |ranges: &[super::unpack::IdRange]| ranges.iter().map(|r| IdMapping { container_id: r.container, host_id: r.host, size: r.size }).collect();
+            let lines =
+                |ranges: &[super::unpack::IdRange]| ranges.iter().map(|r| IdMapping { container_id: r.container, host_id: r.host, size: r.size }).collect();
             Some((lines(uids), lines(gids)))
         }
         (_, Some((uid, gid))) => Some((vec![IdMapping { container_id: 0, host_id: uid, size: 1 }], vec![IdMapping { container_id: 0, host_id: gid, size: 1 }])),
@@ -98,12 +110,23 @@ fn adapt(spec: &mut Spec, owners: &Owners, wishes: &Wishes) {
     }
     if wishes.host_network {
         linux.namespaces.retain(|ns| ns.kind != "network");
-        let bind = |path: &str| Mount { destination: path.into(), kind: "bind".into(), source: path.into(), options: defaults::strings(&["rbind", "ro", "nosuid", "nodev"]), ..Mount::default() };
+        let bind = |path: &str| Mount {
+            destination: path.into(),
+            kind: "bind".into(),
+            source: path.into(),
+            options: defaults::strings(&["rbind", "ro", "nosuid", "nodev"]),
+            ..Mount::default()
+        };
         spec.mounts.extend(["/etc/resolv.conf", "/etc/hosts"].map(bind));
         if wishes.rootless.is_some() {
             // A fresh sysfs shows a network namespace, so it takes one of one's own.
             for mount in spec.mounts.iter_mut().filter(|m| m.destination == "/sys") {
-                *mount = Mount { kind: "none".into(), source: "/sys".into(), options: defaults::strings(&["rbind", "nosuid", "noexec", "nodev", "ro"]), ..mount.clone() };
+                *mount = Mount {
+                    kind: "none".into(),
+                    source: "/sys".into(),
+                    options: defaults::strings(&["rbind", "nosuid", "noexec", "nodev", "ro"]),
+                    ..mount.clone()
+                };
             }
         }
     }

@@ -28,7 +28,8 @@ pub fn resolve(user: &str, root: BorrowedFd) -> Result<User> {
     let wrong = |cause: String| Error::other("converting the image's User", format!("{user:?}"), cause);
     let passwd = read(root, c"etc/passwd")?;
     let number = number(name).map_err(wrong)?;
-    let found = lines(&passwd).find_map(|line| Passwd::parse(line).filter(|entry| if let Some(uid) = number { entry.uid == uid } else { entry.name == name.as_bytes() }));
+    let found = lines(&passwd)
+        .find_map(|line| Passwd::parse(line).filter(|entry| if let Some(uid) = number { entry.uid == uid } else { entry.name == name.as_bytes() }));
     let (uid, own_gid) = match (&found, number) {
         (Some(entry), _) => (entry.uid, entry.gid),
         (None, Some(uid)) => (uid, 0),
@@ -197,7 +198,19 @@ mod tests {
     #[test]
     fn what_overflows_or_is_unknown_is_refused() {
         let root = Root::new("overflow");
-        for user in ["2147483648", "4294967295", "4294967296", "18446744073709551616", "00000000004294967296", "web:4294967296", "nobody", "web:nogroup", "-1", "+1", "big"] {
+        for user in [
+            "2147483648",
+            "4294967295",
+            "4294967296",
+            "18446744073709551616",
+            "00000000004294967296",
+            "web:4294967296",
+            "nobody",
+            "web:nogroup",
+            "-1",
+            "+1",
+            "big",
+        ] {
             assert!(root.resolve(user).is_err(), "{user}");
         }
     }

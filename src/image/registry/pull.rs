@@ -223,9 +223,11 @@ impl Resolver<'_> {
         let Some((fault, remote)) = failure else {
             return Err(Error::other("fetching", self.reference.to_string(), "there is no endpoint to ask"));
         };
-        let hint = if fault.status() == Some(404) { remote.which_tags(&version) } else { String::new() };
-        let error = fault.error("fetching", self.reference.to_string());
-        Err(if hint.is_empty() { error } else { error.hint(hint) })
+        match fault {
+            Fault::Answer { status: 404, .. } => Err(fault.error("fetching", self.reference.to_string()).hint(remote.which_tags(&version))),
+            Fault::Ours(e) => Err(e.within(&format!("fetching {}", self.reference))),
+            _ => Err(fault.error("fetching", self.reference.to_string())),
+        }
     }
 
     /// A manifest that came, checked against what it should be.
@@ -317,7 +319,7 @@ impl Shared {
                 self.progress.track(&job.descriptor).finish(Outcome::Exists);
                 return Ok(());
             }
-            Begin::Ingest(ingest) => ingest,
+            Begin::Ingest(ingest) => *ingest,
         };
         job.begin(ingest.reader()?, ingest.offset());
         let tracker = self.progress.track(&job.descriptor);
@@ -332,7 +334,7 @@ impl Shared {
         // What an earlier process left may be what is wrong, so that the first endpoint gets a second chance.
         let again = ingest.was_resumed().then(|| self.remotes.first()).flatten();
         for remote in again.into_iter().chain(&self.remotes) {
-            let fault = match self.from_one(remote, job, &mut ingest, tracker) {
+            let fault = match self.bring(remote, job, &mut ingest, tracker) {
                 Ok(()) => match ingest.check() {
                     Ok(()) => {
                         // Readers need not wait for the disk.
@@ -358,11 +360,17 @@ impl Shared {
             failure = Some(fault);
         }
         let fault = failure.unwrap_or_else(|| Fault::last("there is no endpoint to ask"));
-        Err(fault.error("fetching blob", job.descriptor.digest.to_string()))
+        let (there, all) = (ingest.offset(), job.descriptor.size);
+        let hint = match &fault {
+            Fault::Connection(_) if there > 0 => format!("{there} of {all} bytes are here; the next fetch goes on from there"),
+            _ => String::new(),
+        };
+        let error = fault.error("fetching blob", job.descriptor.digest.to_string());
+        Err(if hint.is_empty() { error } else { error.hint(hint) })
     }
 
     /// All that is missing, with as many tries as there is progress for.
-    fn from_one(&self, remote: &Remote, job: &Job, ingest: &mut Ingest, tracker: &Tracker) -> Result<(), Fault> {
+    fn bring(&self, remote: &Remote, job: &Job, ingest: &mut Ingest, tracker: &Tracker) -> Result<(), Fault> {
         loop {
             let before = ingest.offset();
             let result = self.http.retrying(|_| self.one_try(remote, job, ingest, tracker));

@@ -77,6 +77,21 @@ impl Store {
     pub fn prune(&self) -> Result<Pruned> {
         let dir = File::open(&self.root).map_err(failed("opening the image store", &self.root))?;
         dir.lock().map_err(failed("locking the image store", &self.root))?;
+        self.sweep()
+    }
+
+    /// The same if nobody fetches; None if somebody does.
+    pub fn try_prune(&self) -> Result<Option<Pruned>> {
+        let dir = File::open(&self.root).map_err(failed("opening the image store", &self.root))?;
+        match dir.try_lock() {
+            Ok(()) => self.sweep().map(Some),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(e)) => Err(failed("locking the image store", &self.root)(e)),
+        }
+    }
+
+    /// With the store locked.
+    fn sweep(&self) -> Result<Pruned> {
         let live = self.live()?;
         let mut pruned = Pruned::default();
         for (path, digest) in self.blobs()? {

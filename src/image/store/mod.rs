@@ -92,6 +92,7 @@ impl Store {
     }
 
     fn make(&self) -> Result<()> {
+        self.check_is_free()?;
         let blobs = self.path("blobs").join(Algorithm::Sha256.name());
         fs::create_dir_all(&blobs).map_err(failed("making the image store", &blobs))?;
         let _lock = self.lock_names()?;
@@ -103,6 +104,20 @@ impl Store {
             self.replace(LAYOUT, LAYOUT_CONTENT.as_bytes())?;
         }
         Ok(())
+    }
+
+    /// A directory with other things in it is not for us to fill: the path may be a slip.
+    fn check_is_free(&self) -> Result<()> {
+        let Ok(entries) = fs::read_dir(&self.root) else { return Ok(()) };
+        // What another process that makes it now, or one that was killed, has made by now.
+        let ours = |name: &std::ffi::OsStr| name == "blobs" || name == INDEX || name == LAYOUT || name.as_encoded_bytes().ends_with(b".new");
+        match entries.filter_map(|e| Some(e.ok()?.file_name())).find(|name| !ours(name) && name != "lost+found") {
+            None => Ok(()),
+            Some(name) => {
+                let cause = format!("it is no image layout, and not empty: there is {name:?}");
+                Err(Error::new(Kind::Exists, "making the image store", self.root.display().to_string(), cause).hint("choose another directory"))
+            }
+        }
     }
 
     fn check_layout(&self) -> Result<()> {

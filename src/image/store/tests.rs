@@ -34,7 +34,7 @@ fn image(store: &Store, layer: &[u8]) -> Descriptor {
 
 fn begin(store: &Store, descriptor: &Descriptor) -> Ingest {
     match store.begin(descriptor).unwrap() {
-        Begin::Ingest(ingest) => ingest,
+        Begin::Ingest(ingest) => *ingest,
         Begin::Have(_) => panic!("it is there"),
     }
 }
@@ -134,6 +134,7 @@ fn pruning_waits_for_a_fetch() {
     let scratch = Scratch::new("waits");
     let store = scratch.store();
     let hold = store.hold().unwrap();
+    assert_eq!(store.try_prune().unwrap(), None);
     std::thread::scope(|scope| {
         let prune = scope.spawn(|| store.prune().unwrap());
         let descriptor = image(&store, b"new");
@@ -177,6 +178,10 @@ fn a_cycle_of_indexes_ends() {
 fn other_layouts() {
     let scratch = Scratch::new("other");
     assert!(Store::existing(&scratch.0).unwrap_err().to_string().contains("no oci-layout"));
+    fs::create_dir(&scratch.0).unwrap();
+    fs::write(scratch.0.join("letter.txt"), "dear").unwrap();
+    assert!(Store::open(&scratch.0).unwrap_err().to_string().contains("not empty: there is \"letter.txt\""));
+    fs::remove_file(scratch.0.join("letter.txt")).unwrap();
     let store = scratch.store();
     fs::write(scratch.0.join(LAYOUT), "{\"imageLayoutVersion\":\"2.0.0\"}").unwrap();
     assert!(Store::existing(store.root()).unwrap_err().to_string().contains("version 2.0.0"));

@@ -69,12 +69,7 @@ pub fn apply<R: BufRead>(reader: &mut Reader<R>, root: BorrowedFd, settings: &Se
     }
     unpacker.tree.finish()?;
     reader.drain()?;
-    Ok(Applied {
-        acls: unpacker.tree.acls,
-        root: unpacker.root_seen,
-        lost: unpacker.lost.into_lines(),
-        ..applied
-    })
+    Ok(Applied { acls: unpacker.tree.acls, root: unpacker.root_seen, lost: unpacker.lost.into_lines(), ..applied })
 }
 
 enum Stop {
@@ -299,7 +294,8 @@ impl Unpacker<'_> {
         self.dress(name, entry)?;
         let setid = entry.mode & !0o777 != 0 && self.owner(entry)?.is_some();
         if setid {
-            calls::chmodat(self.tree.innermost().fd.as_fd(), self.name.set(name), entry.mode).map_err(|e| failed("fchmodat", e, "setting the mode of", entry))?;
+            calls::chmodat(self.tree.innermost().fd.as_fd(), self.name.set(name), entry.mode)
+                .map_err(|e| failed("fchmodat", e, "setting the mode of", entry))?;
         }
         Ok(())
     }

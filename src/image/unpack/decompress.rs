@@ -20,8 +20,7 @@ const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// A zstd frame to be skipped: 0x184D2A50 to 5F, little-endian.
 const ZSTD_SKIPPABLE: &[u8] = &[0x2a, 0x4d, 0x18];
-const OTHERS: [(&[u8], &str); 4] =
-    [(b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"), (b"\x04\x22\x4d\x18", "lz4"), (b"PK\x03\x04", "zip, which is no layer")];
+const OTHERS: [(&[u8], &str); 4] = [(b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"), (b"\x04\x22\x4d\x18", "lz4"), (b"PK\x03\x04", "zip, which is no layer")];
 
 type Counted<R> = BufReader<Counting<R>>;
 

@@ -45,12 +45,8 @@ impl Entry {
         self.path.clear();
         self.link.clear();
         self.xattrs.clear();
-        *self = Entry {
-            path: std::mem::take(&mut self.path),
-            link: std::mem::take(&mut self.link),
-            xattrs: std::mem::take(&mut self.xattrs),
-            ..Entry::default()
-        };
+        *self =
+            Entry { path: std::mem::take(&mut self.path), link: std::mem::take(&mut self.link), xattrs: std::mem::take(&mut self.xattrs), ..Entry::default() };
     }
 
     /// For messages: the path with what isn't UTF-8 or printable escaped.

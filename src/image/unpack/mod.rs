@@ -19,12 +19,17 @@ mod tree;
 pub mod worker;
 
 pub(in crate::image) use attributes::is_kept;
-pub(in crate::image) use tree::remove;
+pub(in crate::image) use tree::{is_whiteout, names, remove};
 
 use crate::sys;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::os::fd::BorrowedFd;
+
+/// Whether we may give files to others and make devices.
+pub fn are_root() -> bool {
+    sys::process::geteuid() == 0
+}
 
 /// Onto what a layer comes, and so what its whiteouts mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

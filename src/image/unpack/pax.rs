@@ -225,7 +225,9 @@ mod tests {
 
     #[test]
     fn malformed_records_are_refused() {
-        for bad in ["5 a=b", "6 a=b\n3", "99 a=b\n", "7 =bcd\n", "x a=b\n", "0 \n", "2 a=b\n", "18446744073709551616 a=b\n", "13 uid=-1abc\n", "15 size=-1abc1\n"] {
+        for bad in
+            ["5 a=b", "6 a=b\n3", "99 a=b\n", "7 =bcd\n", "x a=b\n", "0 \n", "2 a=b\n", "18446744073709551616 a=b\n", "13 uid=-1abc\n", "15 size=-1abc1\n"]
+        {
             assert!(Records::parse(bad.as_bytes()).is_err(), "{bad:?}");
         }
         for (key, value) in [("uid", "4294967295"), ("gid", "-1"), ("size", "9223372036854775808"), ("mtime", "1.x"), ("mtime", "+1"), ("size", "+1")] {

@@ -168,7 +168,8 @@ impl<R: BufRead> Reader<R> {
             entry.link = link;
         }
         if let Some((map, real_size)) = map.or(sparse).filter(|_| entry.kind == Kind::File) {
-            entry.parts = Some(parts(&map, real_size, self.content).ok_or_else(|| malformed(format!("the sparse file {} has an impossible map", entry.shown())))?);
+            entry.parts =
+                Some(parts(&map, real_size, self.content).ok_or_else(|| malformed(format!("the sparse file {} has an impossible map", entry.shown())))?);
             entry.size = real_size;
         }
         let with_nul = [&entry.path, &entry.link].into_iter().chain(entry.xattrs.iter().map(|(name, _)| name)).find(|text| text.contains(&0));

@@ -83,8 +83,7 @@ impl<'r> Tree<'r> {
         let failed = |e: Errno| e.error("openat", "opening", "the root file system");
         let fd = fs::openat(root, c".", DIRECTORY, 0).map_err(failed)?;
         let made = (way == Way::Above).then(|| Made { hashes: HashSet::new(), hasher: RandomState::new() });
-        let mut out =
-            Tree { root, path: Vec::new(), levels: Vec::new(), name: CBuf::default(), way, privileged, acls, made, implied: None };
+        let mut out = Tree { root, path: Vec::new(), levels: Vec::new(), name: CBuf::default(), way, privileged, acls, made, implied: None };
         if way != Way::Above {
             // Where the directory was made may have default ACLs; those are not the image's.
             let _ = tree::remove_xattr(fd.as_fd(), DEFAULT_ACL);
@@ -361,7 +360,7 @@ pub(in crate::image) fn names(dir: BorrowedFd) -> sys::Result<Vec<std::ffi::CStr
 }
 
 /// A character device 0:0 is how overlayfs says that a name is gone.
-pub(super) fn is_whiteout(stat: &libc::stat) -> bool {
+pub(in crate::image) fn is_whiteout(stat: &libc::stat) -> bool {
     stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == 0
 }
 

@@ -200,14 +200,25 @@ pub fn main() -> Result<()> {
     }
     confine::process(area.as_fd().as_fd())?;
     let filter = Arc::new(confine::filter()?);
-    let common = Arc::new(Common { limits: setup.limits, used: Used::default(), acls: AtomicBool::new(false), out: Mutex::new(File::from(std::io::stdout().as_fd().try_clone_to_owned().map_err(|e| Error::io(&e, "setting up the unpacker", ""))?)) });
+    let common = Arc::new(Common {
+        limits: setup.limits,
+        used: Used::default(),
+        acls: AtomicBool::new(false),
+        out: Mutex::new(File::from(std::io::stdout().as_fd().try_clone_to_owned().map_err(|e| Error::io(&e, "setting up the unpacker", ""))?)),
+    });
     let (give, take) = channel();
     let take = Arc::new(Mutex::new(take));
     let (ready, is_ready) = channel();
     for _ in 0..setup.pairs.max(1) {
         let (to_writer, from_pump) = sync_channel(1);
-        spawn(&area, &filter, &ready, { let (common, take) = (common.clone(), take.clone()); move || decompress(&common, &take, &to_writer) })?;
-        spawn(&area, &filter, &ready, { let common = common.clone(); move || write(&common, &from_pump) })?;
+        spawn(&area, &filter, &ready, {
+            let (common, take) = (common.clone(), take.clone());
+            move || decompress(&common, &take, &to_writer)
+        })?;
+        spawn(&area, &filter, &ready, {
+            let common = common.clone();
+            move || write(&common, &from_pump)
+        })?;
     }
     drop(ready);
     confine::thread(area.as_fd().as_fd(), &filter)?;
@@ -307,4 +318,3 @@ fn unpack(common: &Common, job: &Job, directory: BorrowedFd, chunks: Chunks) -> 
     let sum = reader.into_inner().sum().cloned();
     Ok(Done { applied, bytes: sum.as_ref().map_or(0, |sum| sum.bytes), diff_id: sum.map(|sum| sum.digest) })
 }
-

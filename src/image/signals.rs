@@ -1,9 +1,9 @@
 //! Signals that would end us: what is half made is removed first, and a container that runs in our foreground gets them.
 
-use crate::image::unpack::worker;
+use super::unpack::worker;
 use crate::sys::process::pidfd_send_signal;
 use crate::sys::signal;
-use anyhow::Result;
+use crate::{Error, Result};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -15,6 +15,8 @@ enum Phase {
     Unpacking,
     /// Another process is the one to decide.
     Running(OwnedFd),
+    /// The build ends: all that it has running is stopped.
+    Building(Box<dyn Fn() + Send>),
 }
 
 struct State {
@@ -24,20 +26,21 @@ struct State {
 }
 
 /// From [`Signals::begin`] on they are received by a thread.
-pub(super) struct Signals(Arc<Mutex<State>>);
+pub struct Signals(Arc<Mutex<State>>);
 
 impl Signals {
     pub fn begin() -> Result<Signals> {
         let fd = signal::termination_fd().map_err(|e| e.error("signalfd", "taking over signals", ""))?;
         let state = Arc::new(Mutex::new(State { phase: Phase::Free, caught: None }));
         let shared = state.clone();
-        std::thread::Builder::new().stack_size(64 << 10).spawn(move || {
+        let receive = move || {
             while signal::poll(&[fd.as_fd()], -1).is_ok() {
                 if let Some((signal, from_terminal)) = signal::next_signal_and_source(fd.as_fd()) {
                     lock(&shared).receive(signal, from_terminal);
                 }
             }
-        })?;
+        };
+        std::thread::Builder::new().stack_size(64 << 10).spawn(receive).map_err(|e| Error::io(&e, "starting a thread", ""))?;
         Ok(Signals(state))
     }
 
@@ -55,6 +58,15 @@ impl Signals {
         state.phase = Phase::Running(pidfd);
     }
 
+    /// From here on a signal has `stop` called; its caller cleans up.
+    pub fn stop_by(&self, stop: impl Fn() + Send + 'static) {
+        let mut state = lock(&self.0);
+        if state.caught.is_some() {
+            stop();
+        }
+        state.phase = Phase::Building(Box::new(stop));
+    }
+
     /// The shell's code for the signal that ended the unpacking.
     pub fn code(&self) -> Option<u8> {
         lock(&self.0).caught.map(code)
@@ -66,6 +78,11 @@ impl State {
         match &self.phase {
             Phase::Free => std::process::exit(code(signal).into()),
             Phase::Unpacking => {
+                self.caught = Some(signal);
+                worker::interrupt();
+            }
+            Phase::Building(stop) => {
+                stop();
                 self.caught = Some(signal);
                 worker::interrupt();
             }

@@ -1,0 +1,158 @@
+//! A container in our foreground, by way of the runtime, and the directory of its bundle.
+//!
+//! The directory is locked while we live; what a killed dhowctl left, container included, is removed by the next.
+
+use super::bundle;
+use super::signals::Signals;
+use crate::sys::{self, mount, process};
+use crate::{Error, Result, log};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// From here on what we mount is seen by us and our children alone, and is gone with the last of us.
+pub fn own_mounts() -> Result<()> {
+    let told = |call: &'static str| move |e: sys::Errno| e.error(call, "making a mount namespace", "");
+    process::unshare(process::CLONE_NEWNS).map_err(told("unshare"))?;
+    mount::propagate(c"/", libc::MS_REC | libc::MS_SLAVE).map_err(told("mount"))?;
+    Ok(())
+}
+
+/// The runtime and its state directory.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Runtime {
+    pub program: PathBuf,
+    pub root: Option<PathBuf>,
+}
+
+impl Runtime {
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        if let Some(root) = &self.root {
+            command.arg("--root").arg(root);
+        }
+        command
+    }
+
+    /// Remove a container that may not be there.
+    pub fn delete(&self, id: &str) {
+        let done = self.command().args(["delete", "--force", id]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        log::debug(&format!("delete --force {id}: {done:?}"));
+    }
+}
+
+/// A run under way; dropped, nothing of it is left.
+pub struct Live {
+    id: String,
+    /// `run/ID` of the store, for a bundle.
+    pub dir: PathBuf,
+    runtime: Runtime,
+    /// Locked.
+    _lock: File,
+    /// The runtime was started and has not said that it is done.
+    unsettled: std::cell::Cell<bool>,
+}
+
+/// In the directory, for whoever has to remove what we left.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    id: String,
+    runtime: Runtime,
+}
+
+const NOTE: &str = "run.json";
+
+impl Live {
+    pub fn begin(runs: &Path, name: Option<&str>, runtime: Runtime) -> Result<Live> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
+        let id = name.map_or_else(|| format!("dhowctl-{}-{now:x}", std::process::id()), str::to_string);
+        if id.is_empty() || id.starts_with('.') || id.contains('/') {
+            return Err(Error::usage(format!("{id:?} is no container id")));
+        }
+        let dir = runs.join(&id);
+        let shown = dir.display().to_string();
+        let failed = |doing: &'static str| {
+            let shown = shown.clone();
+            move |e: std::io::Error| Error::io(&e, doing, shown)
+        };
+        // There are setuid programs below.
+        let mut builder = fs::DirBuilder::new();
+        builder.mode(0o700).recursive(true).create(runs).map_err(failed("making"))?;
+        // Until ours is locked nobody may take it for a left one.
+        let all = File::open(runs).map_err(failed("opening"))?;
+        all.lock().map_err(failed("locking"))?;
+        remove_stale(runs);
+        builder.recursive(false).create(&dir).map_err(failed("making"))?;
+        let lock = File::open(&dir).map_err(failed("opening"))?;
+        lock.lock().map_err(failed("locking"))?;
+        let live = Live { id, dir, runtime, _lock: lock, unsettled: false.into() };
+        let note = serde_json::to_vec(&Note { id: live.id.clone(), runtime: live.runtime.clone() }).map_err(|e| Error::other("writing", NOTE, e))?;
+        fs::write(live.dir.join(NOTE), note).map_err(|e| Error::io(&e, "writing", live.dir.display().to_string()))?;
+        Ok(live)
+    }
+
+    /// The runtime's `run`, to its end.
+    pub fn run(&self, bundle: &Path, signals: &Signals) -> Result<u8> {
+        let started = self.runtime.command().args(["run", "--bundle"]).arg(bundle).arg(&self.id).spawn();
+        let mut child = started.map_err(|e| Error::io(&e, "starting", self.runtime.program.display().to_string()))?;
+        self.unsettled.set(true);
+        let pidfd = process::pidfd_open(child.id() as i32).map_err(|e| e.error("pidfd_open", "starting the runtime", ""))?;
+        signals.pass_to(pidfd);
+        let status = child.wait().map_err(|e| Error::io(&e, "waiting for the runtime", ""))?;
+        self.unsettled.set(status.code().is_none());
+        Ok(status.code().map_or_else(|| 128 + status.signal().unwrap_or(0) as u8, |code| code as u8))
+    }
+}
+
+impl Live {
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The runtime's `run` of the bundle in our directory, with nothing to read and all output on `out`; the exit code when
+    /// `read` has seen all of it.
+    pub fn run_to(&self, out: std::io::PipeWriter, read: impl FnOnce()) -> Result<u8> {
+        let failed = |e: std::io::Error| Error::io(&e, "starting", self.runtime.program.display().to_string());
+        let mut command = self.runtime.command();
+        command.args(["run", "--bundle"]).arg(&self.dir).arg(&self.id).stdin(Stdio::null());
+        command.stderr(out.try_clone().map_err(failed)?).stdout(out);
+        let mut child = command.spawn().map_err(failed)?;
+        self.unsettled.set(true);
+        // With it goes our end of the pipe.
+        drop(command);
+        read();
+        let status = child.wait().map_err(|e| Error::io(&e, "waiting for the runtime", ""))?;
+        self.unsettled.set(status.code().is_none());
+        Ok(status.code().map_or_else(|| 128 + status.signal().unwrap_or(0) as u8, |code| code as u8))
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if self.unsettled.get() {
+            self.runtime.delete(&self.id);
+        }
+        bundle::remove(&self.dir);
+    }
+}
+
+/// What a killed dhowctl left: its container, its directory.
+fn remove_stale(runs: &Path) {
+    for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
+        let dir = entry.path();
+        let Ok(lock) = File::open(&dir) else { continue };
+        if lock.try_lock().is_err() {
+            continue;
+        }
+        let note: Option<Note> = fs::read(dir.join(NOTE)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        log::debug(&format!("removing {}, which a dhowctl left that was killed", dir.display()));
+        if let Some(note) = note {
+            note.runtime.delete(&note.id);
+        }
+        bundle::remove(&dir);
+    }
+}
