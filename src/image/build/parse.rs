@@ -380,7 +380,8 @@ impl Reader<'_> {
             Ok(Some(parsed)) => self.convert(&parsed),
             Ok(None) => Err(self.wrong(self.head.keyword.clone(), "it is no instruction")),
             Err(e) => {
-                let at = self.offset(e.column().saturating_sub(1).min(self.line.text.len()));
+                // Of HEALTHCHECK the crate has read a letter too much by then.
+                let at = if self.rule.keyword == "HEALTHCHECK" { self.head.arguments.start } else { self.offset(e.column().saturating_sub(1).min(self.line.text.len())) };
                 Err(self.wrong(at..self.head.arguments.end.max(at), format!("{e:#}")))
             }
         }
