@@ -7,6 +7,7 @@ pub mod args;
 pub mod chmod;
 pub mod expand;
 mod git;
+pub mod ignore;
 mod lines;
 mod mistake;
 mod mount;

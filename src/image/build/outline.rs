@@ -71,12 +71,14 @@ fn epoch(inputs: &Inputs, globals: &Values) -> Result<Option<u64>> {
 fn stage(file: &Dockerfile, inputs: &Inputs, globals: &Values, before: &[StageOutline], index: usize, warnings: &mut Vec<Warning>) -> Result<StageOutline, Mistake> {
     let stage = &file.stages[index];
     let name = stage.name.clone().unwrap_or_else(|| format!("stage-{index}"));
-    let expand = |text: &str, warnings: &mut Vec<Warning>| {
+    let mut unset = BTreeSet::new();
+    let mut expand = |text: &str, warnings: &mut Vec<Warning>| {
         let found = Lexer::new(file.escape).word(text, &globals.lookup()).map_err(|e| stage.from.mistake(e))?;
         for name in &found.missing {
             let message = format!("FROM uses ${name}, which no ARG before the first FROM sets");
             warnings.push(Warning { source: stage.from.source.clone(), rule: "UndefinedArgInFrom", message });
         }
+        unset.extend(found.missing);
         Ok(found.text)
     };
     let mut out = StageOutline { index, name, base: Origin::Scratch, platform: inputs.target_platform.clone(), needs: BTreeSet::new(), source: stage.from.source.clone() };
@@ -88,9 +90,14 @@ fn stage(file: &Dockerfile, inputs: &Inputs, globals: &Values, before: &[StageOu
     if base.is_empty() {
         return Err(stage.from.mistake(format!("the image is {:?}, which is empty", stage.base)).hint("an ARG before the first FROM may give it a value, or --build-arg"));
     }
-    out.base = self::base(file, inputs, &base, index).map_err(|e| stage.from.mistake(e))?;
-    if let Some(text) = &stage.platform {
-        out.platform = expand(text, warnings)?.parse::<Platform>().map_err(|e| stage.from.mistake(e.to_string()))?;
+    let platform = stage.platform.as_ref().map(|text| expand(text, warnings)).transpose()?;
+    let wrong = |message: String| {
+        let hint = unset.iter().next().map_or(String::new(), |name| format!("${name} is not set: an ARG before the first FROM may give it a value, or --build-arg"));
+        stage.from.mistake(message).hint(hint)
+    };
+    out.base = self::base(file, inputs, &base, index).map_err(wrong)?;
+    if let Some(platform) = platform {
+        out.platform = platform.parse::<Platform>().map_err(|e| wrong(e.to_string()))?;
     } else if let Origin::Stage(other) = out.base {
         out.platform = before[other].platform.clone();
     }
