@@ -3,6 +3,7 @@
 //! Context and rootfs belong to strangers: whatever is looked at is resolved below their root by openat2(2).
 
 use super::files::{self, c_string, join, told};
+use super::ignore::Verdict;
 use crate::image::digest::{Algorithm, Digest, Hasher};
 use crate::image::unpack::entry::{Entry, Kind, show};
 use crate::sys::fs::{self, resolve};
@@ -14,16 +15,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub(super) const IN_ROOT: u64 = resolve::IN_ROOT | resolve::NO_MAGICLINKS;
 /// A context with more is a mistake.
 const MOST_DEPTH: usize = 256;
-
-/// What is to become of a path of the context.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Keep,
-    /// It is ignored, but something in it may not be.
-    Look,
-    /// It is ignored with all that is in it.
-    Skip,
-}
 
 /// A tree that files are taken from.
 pub(super) struct Tree<'a> {
