@@ -175,7 +175,15 @@ fn copy_follows_docker_s_rules() {
          COPY <<END /here/doc\ntext\nEND\nCOPY --link a.txt /linked/a\n",
         &[],
     );
-    for (path, content) in [("work/a.txt", "a"), ("work/named", "a"), ("work/many/b.txt", "b"), ("contents/deep/c.txt", "c"), ("parents/dir/deep/c.txt", "c"), ("here/doc", "text\n"), ("linked/a", "a")] {
+    for (path, content) in [
+        ("work/a.txt", "a"),
+        ("work/named", "a"),
+        ("work/many/b.txt", "b"),
+        ("contents/deep/c.txt", "c"),
+        ("parents/dir/deep/c.txt", "c"),
+        ("here/doc", "text\n"),
+        ("linked/a", "a"),
+    ] {
         assert_eq!(text(&root.join(path)), content, "{path}");
     }
     assert_eq!(owner(&root.join("contents/deep/c.txt")), (0, 0, 0o640));
@@ -229,10 +237,16 @@ fn symlinks_stay_inside() {
     let target = site.0.path("target");
     fs::create_dir(&target).unwrap();
     let shown = target.display();
-    let root = site.root(&format!("FROM base\nRUN ln -s {shown} /evil && ln -s ../../../../../../../{shown} /up\nCOPY a /evil/a\nCOPY a /up/b\nCOPY <<E /evil/c/d\nx\nE\n"), &[]);
+    let root = site.root(
+        &format!("FROM base\nRUN ln -s {shown} /evil && ln -s ../../../../../../../{shown} /up\nCOPY a /evil/a\nCOPY a /up/b\nCOPY <<E /evil/c/d\nx\nE\n"),
+        &[],
+    );
     assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
     assert_eq!(text(&root.join(format!(".{shown}/a"))), "a");
-    let outcome = site.build("FROM base AS evil\nRUN ln -s /etc/passwd /p && ln -s / /r\nFROM base\nRUN --mount=from=evil,source=/p,target=/m cat /m; cat /m > /got\n", &["-o", "bundle:evil"]);
+    let outcome = site.build(
+        "FROM base AS evil\nRUN ln -s /etc/passwd /p && ln -s / /r\nFROM base\nRUN --mount=from=evil,source=/p,target=/m cat /m; cat /m > /got\n",
+        &["-o", "bundle:evil"],
+    );
     outcome.ok();
     assert!(text(&site.0.path("evil/rootfs/got")).starts_with("root:x:0:0::/root:/bin/sh\nweb"), "the image's own passwd");
 }
@@ -282,9 +296,15 @@ fn add_takes_a_git_repository() {
     git(&["add", "."]);
     git(&["commit", "--quiet", "-m", "one"]);
     let daemon = format!("{}/git-daemon", site.0.tool("git", &["--exec-path"]));
-    let daemon = site.0.command(daemon, &["--export-all", "--reuseaddr", "--listen=127.0.0.1", "--port=19418", &format!("--base-path={}", site.0.dir.display())]);
+    let daemon =
+        site.0.command(daemon, &["--export-all", "--reuseaddr", "--listen=127.0.0.1", "--port=19418", &format!("--base-path={}", site.0.dir.display())]);
     let begun = site.0.spawn(daemon);
-    let ready = (0..100).any(|_| std::net::TcpStream::connect("127.0.0.1:19418").is_ok() || { std::thread::sleep(std::time::Duration::from_millis(20)); false });
+    let ready = (0..100).any(|_| {
+        std::net::TcpStream::connect("127.0.0.1:19418").is_ok() || {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            false
+        }
+    });
     let outcome = site.build("FROM base\nADD git://127.0.0.1:19418/repository.git /whole\n", &["-o", "bundle:bundle"]);
     let mut child = begun.child;
     let _ = child.kill();
@@ -454,8 +474,11 @@ fn config_and_history_are_docker_s() {
     assert_eq!((&inner["User"], &inner["WorkingDir"], &inner["StopSignal"]), (&"web".into(), &"/w".into(), &"SIGINT".into()));
     assert_eq!((&inner["Labels"]["k"], &inner["Labels"]["more"]), (&"v".into(), &"label".into()));
     assert!(inner["ExposedPorts"]["80/tcp"].is_object() && inner["Volumes"]["/data"].is_object() && inner["Healthcheck"]["Test"].is_array());
-    let history: Vec<(&str, bool)> = config["history"].as_array().unwrap()[4..].iter().map(|h| (h["created_by"].as_str().unwrap(), h["empty_layer"] == true)).collect();
-    for (line, empty) in [("LABEL k=v", true), ("RUN |1 X=1 /bin/sh -c true # buildkit", false), ("COPY a /a # buildkit", false), ("WORKDIR /w", false), ("USER web", true)] {
+    let history: Vec<(&str, bool)> =
+        config["history"].as_array().unwrap()[4..].iter().map(|h| (h["created_by"].as_str().unwrap(), h["empty_layer"] == true)).collect();
+    for (line, empty) in
+        [("LABEL k=v", true), ("RUN |1 X=1 /bin/sh -c true # buildkit", false), ("COPY a /a # buildkit", false), ("WORKDIR /w", false), ("USER web", true)]
+    {
         assert!(history.contains(&(line, empty)), "{line}: {history:?}");
     }
     let layers = config["rootfs"]["diff_ids"].as_array().unwrap().len();
@@ -583,7 +606,9 @@ fn buildah_makes_the_same() {
         let found = Command::new("find").arg(root).args(["-mindepth", "1", "-printf", "%P %y %m %U:%G %l %s\n"]).output().unwrap();
         let text = String::from_utf8(found.stdout).unwrap();
         // Sizes of directories are the file system's; buildah leaves its mount points.
-        let known = |line: &&str| !["proc", "sys", "dev", "run", "data", "etc/hosts", "etc/resolv.conf", "etc"].contains(&line.split(' ').next().unwrap());
+        let known = |line: &&str| {
+            !["proc", "sys", "dev", "run", "data", "etc/hosts", "etc/hostname", "etc/resolv.conf", "etc"].contains(&line.split(' ').next().unwrap())
+        };
         let plain = |line: &str| if line.contains(" d ") { line.rsplit_once(' ').unwrap().0.to_string() } else { line.to_string() };
         text.lines().filter(known).filter(|l| !l.starts_with("run/")).map(plain).collect::<std::collections::BTreeSet<_>>()
     };

@@ -75,7 +75,9 @@ impl Mounts {
                 None => return Err(Error::new(Kind::NotFound, "reading the secret", id.clone(), format!("the environment has no {name}"))),
             },
             None if *required => {
-                return Err(Error::new(Kind::NotFound, "mounting the secret", id.clone(), "it was not given").hint(format!("--secret id={id},src=FILE gives it")));
+                return Err(
+                    Error::new(Kind::NotFound, "mounting the secret", id.clone(), "it was not given").hint(format!("--secret id={id},src=FILE gives it"))
+                );
             }
             None => return Ok(()),
         };

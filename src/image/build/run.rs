@@ -1,20 +1,20 @@
 //! RUN: a container over the files of the step before, by way of the runtime.
 
+use super::ignore::Verdict;
 use super::mounts::{self, Mounts};
 use super::output::Shown;
 use super::plan::{Mount, MountKind, Network, Origin, Run};
-use super::ignore::Verdict;
 use super::select;
 use super::solve::{Build, interrupted};
 use super::step::Opened;
 use super::{add, copy};
+use crate::image::Platform;
 use crate::image::bundle::write_config;
 use crate::image::convert::{Wishes, convert, defaults};
 use crate::image::layers::{Draft, Files};
 use crate::image::live::Live;
 use crate::image::model::{Execution, ImageConfig};
 use crate::image::unpack::Owners;
-use crate::image::Platform;
 use crate::spec::Spec;
 use crate::sys::fs;
 use crate::{Error, Result};

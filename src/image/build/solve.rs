@@ -1,10 +1,10 @@
 //! Which stages are built when, and what they share: independent ones at once, each on a thread of its own.
 
 use super::cache::{self, Cache};
+use super::ignore::Verdict;
 use super::output::{Ended, Output};
 use super::plan::{HISTORY_COMMENT, Origin, Outline, StageOutline, StagePlan, State};
 use super::request::{BuildRequest, NamedContext};
-use super::ignore::Verdict;
 use super::tip::{Promise, Tip};
 use crate::image::brought::Brought;
 use crate::image::layers::{Files, Layers, View, Workshop};
@@ -101,7 +101,7 @@ pub(super) struct Front<'a> {
 /// A local directory that files are taken from.
 pub(super) struct Local {
     pub root: File,
-    pub ignore: Box<dyn Fn(&[u8]) -> Verdict + Send + Sync>,
+    pub ignore: super::execute::Ignore,
 }
 
 pub(super) struct Build<'a> {
@@ -141,7 +141,14 @@ impl Drop for Answer<'_> {
 }
 
 impl<'a> Build<'a> {
-    pub fn new(request: &'a BuildRequest, around: &'a Around, front: &'a Front<'a>, context: &Path, stopper: Stopper, workshop: Option<Workshop>) -> Result<Build<'a>> {
+    pub fn new(
+        request: &'a BuildRequest,
+        around: &'a Around,
+        front: &'a Front<'a>,
+        context: &Path,
+        stopper: Stopper,
+        workshop: Option<Workshop>,
+    ) -> Result<Build<'a>> {
         let store = &around.store;
         let hold = store.hold()?;
         let root = File::open(context).map_err(|e| Error::io(&e, "opening the context", context.display().to_string()))?;
@@ -295,7 +302,9 @@ impl<'a> Build<'a> {
     }
 
     fn fetch(&self, word: &str, platform: &Platform) -> Result<Image> {
-        let fetch = |store: &Store, reference: &crate::image::Reference, want: &crate::image::registry::Want| Pull::start(&self.around.client, store, reference, want, &self.around.progress);
+        let fetch = |store: &Store, reference: &crate::image::Reference, want: &crate::image::registry::Want| {
+            Pull::start(&self.around.client, store, reference, want, &self.around.progress)
+        };
         let brought = Brought::begin(self.around.store.clone(), word, Some(platform.clone()), self.request.pull, fetch)?;
         let image = brought.image.clone();
         if word.starts_with("oci:") {
