@@ -161,4 +161,3 @@ fn decompressed(mut file: File) -> io::Result<Box<dyn Read>> {
         _ => Box::new(input),
     })
 }
-

@@ -48,11 +48,6 @@ pub(super) fn layer(store: &Store, upper: &Path, root: (u32, u32, u32), epoch: O
     Ok(Written { layer: Layer { blob: ingest.finish_as_found(media::LAYER_GZIP)?, diff_id }, entries, bytes })
 }
 
-/// The layer of a step that changed nothing.
-pub(super) fn is_empty(bytes: u64) -> bool {
-    bytes == 1024
-}
-
 struct Blob(Ingest);
 
 impl Write for Blob {

@@ -1,10 +1,11 @@
 //! The whole of a build: read, plan, solve, commit.
 
+use super::ignore::{Patterns, Verdict};
 use super::outline::outline;
 use super::parse::Dockerfile;
 use super::plan::{Inputs, Source, State};
 use super::request::{BuildRequest, Context, DockerfileFrom};
-use super::select::{Exclude, Verdict};
+use super::select::Exclude;
 use super::solve::{self, Around, Build, Front, Stopper};
 use super::stage::plan_stage;
 use super::{add, chmod, commit};
@@ -52,7 +53,7 @@ pub fn build(request: &BuildRequest, around: &Around, signals: &Signals) -> Resu
         ignore: &*ignore,
         name: &read.name,
     };
-    let build = Build::new(request, around, &front, &inputs, &read.context, stopper, read.workshop)?;
+    let build = Build::new(request, around, &front, &read.context, stopper, read.workshop)?;
     outline.warnings.iter().for_each(|w| build.output.note(&format!("{}:{}: {}: {}", read.name, w.source.first_line, w.rule, w.message)));
     let tip = build.solve()?;
     let image = commit::image(&around.store, request, &tip)?;
@@ -167,12 +168,16 @@ fn ignore_from(path: &Path) -> Result<Ignore> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Box::new(|_| Verdict::Keep)),
         other => other.map_err(failed("reading", path))?,
     };
-    let _ = text;
-    Ok(Box::new(|_| Verdict::Keep))
+    let patterns = Patterns::parse(&text).map_err(|e| Error::usage(format!("{}: {e}", path.display())))?;
+    Ok(Box::new(move |path| patterns.judge(path)))
 }
-pub(super) fn exclude_of(_patterns: &[String]) -> Result<Box<Exclude<'static>>> {
-    Ok(Box::new(|_| Verdict::Keep))
+
+/// What `--exclude` says.
+pub(super) fn exclude_of(patterns: &[String]) -> Result<Box<Exclude<'static>>> {
+    let patterns = Patterns::of(patterns).map_err(|e| Error::usage(format!("--exclude: {e}")))?;
+    Ok(Box::new(move |path| if patterns.is_empty() { Verdict::Keep } else { patterns.judge(path) }))
 }
+
 /// `--chmod` in chmod(1)'s words: the new mode from the old one, and whether it is a directory's.
 pub(super) fn symbolic(text: &str) -> Result<Box<dyn Fn(u32, bool) -> u32>> {
     let changes = chmod::parse(text).ok_or_else(|| Error::usage(format!("--chmod={text}: it is no mode")))?;

@@ -37,15 +37,7 @@ pub(super) fn kind(stat: &libc::stat) -> Option<Kind> {
 /// What `name` of `dir` is, to be told of as `path`. None for a socket, which no archive has.
 pub(super) fn entry(dir: BorrowedFd, name: &CStr, stat: &libc::stat, path: Vec<u8>) -> Result<Option<Entry>> {
     let Some(kind) = kind(stat) else { return Ok(None) };
-    let mut entry = Entry {
-        kind,
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        modified: Time::modified(stat),
-        path,
-        ..Entry::default()
-    };
+    let mut entry = Entry { kind, mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid, modified: Time::modified(stat), path, ..Entry::default() };
     match kind {
         Kind::Symlink => {
             let mut buffer = [0; libc::PATH_MAX as usize];

@@ -10,6 +10,7 @@ use crate::sys::mount;
 use crate::{Error, Kind, Result};
 use std::ffi::CString;
 use std::fs::{self, File, Permissions};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,10 +28,30 @@ pub(super) struct Mounts {
     pub env: Vec<String>,
     pub locks: Vec<File>,
     pub views: Vec<Arc<View>>,
-    pub handles: Vec<std::os::fd::OwnedFd>,
+    /// Where we mounted something for the container to take over.
+    attached: Vec<CString>,
+}
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        for place in &self.attached {
+            let _ = mount::unmount(place, libc::MNT_DETACH);
+        }
+    }
 }
 
 impl Mounts {
+    /// Mount what `handle` is at `place`.
+    pub fn attach(&mut self, handle: OwnedFd, place: &Path) -> Result<()> {
+        let told = |e: crate::sys::Errno| e.error("move_mount", "mounting at", place.display().to_string());
+        let path = CString::new(place.as_os_str().as_encoded_bytes()).map_err(|_| told(crate::sys::Errno(libc::EINVAL)))?;
+        let tree = mount::clone_tree(handle.as_fd(), c"", false).map_err(told)?;
+        let target = mount::open_path(&path).map_err(told)?;
+        mount::attach(tree.as_fd(), target.as_fd()).map_err(told)?;
+        self.attached.push(path);
+        Ok(())
+    }
+
     pub fn bind(&mut self, source: &str, target: &str, is_dir: bool, readonly: bool) {
         self.places.push((target.into(), is_dir));
         let options = ["rbind", if readonly { "ro" } else { "rw" }].map(String::from).to_vec();
@@ -54,7 +75,9 @@ impl Mounts {
                 None => return Err(Error::new(Kind::NotFound, "reading the secret", id.clone(), format!("the environment has no {name}"))),
             },
             None if *required => {
-                return Err(Error::new(Kind::NotFound, "mounting the secret", id.clone(), "it was not given").hint(format!("--secret id={id},src=FILE gives it")));
+                return Err(
+                    Error::new(Kind::NotFound, "mounting the secret", id.clone(), "it was not given").hint(format!("--secret id={id},src=FILE gives it"))
+                );
             }
             None => return Ok(()),
         };
@@ -158,8 +181,10 @@ fn claim(base: &Path, name: &str, sharing: Sharing) -> Result<(PathBuf, File)> {
 }
 
 /// A file system in memory at `dir`, in our own mount namespace, so that secrets touch no disk.
-pub(super) fn in_memory(dir: &Path) -> Result<()> {
+pub(super) fn in_memory(mounts: &mut Mounts, dir: &Path) -> Result<()> {
     let told = |e: crate::sys::Errno| e.error("mount", "mounting a tmpfs on", dir.display().to_string());
     let target = CString::new(dir.as_os_str().as_encoded_bytes()).map_err(|_| told(crate::sys::Errno(libc::EINVAL)))?;
-    mount::mount(c"tmpfs", &target, c"tmpfs", libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC, Some(c"mode=0700")).map_err(told)
+    mount::mount(c"tmpfs", &target, c"tmpfs", libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC, Some(c"mode=0700")).map_err(told)?;
+    mounts.attached.push(target);
+    Ok(())
 }

@@ -1,25 +1,26 @@
 //! RUN: a container over the files of the step before, by way of the runtime.
 
+use super::ignore::Verdict;
 use super::mounts::{self, Mounts};
 use super::output::Shown;
 use super::plan::{Mount, MountKind, Network, Origin, Run};
-use super::select::{self, Verdict};
+use super::select;
 use super::solve::{Build, interrupted};
 use super::step::Opened;
 use super::{add, copy};
+use crate::image::Platform;
 use crate::image::bundle::write_config;
 use crate::image::convert::{Wishes, convert, defaults};
 use crate::image::layers::{Draft, Files};
 use crate::image::live::Live;
 use crate::image::model::{Execution, ImageConfig};
 use crate::image::unpack::Owners;
-use crate::image::Platform;
 use crate::spec::Spec;
 use crate::sys::fs;
 use crate::{Error, Result};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// Longer lines are shown in parts.
@@ -123,7 +124,7 @@ fn gather(build: &Build, run: &Run, platform: &Platform, own: &Path) -> Result<M
                 if secrets.is_none() {
                     let dir = own.join("secrets");
                     std::fs::create_dir(&dir).map_err(|e| Error::io(&e, "making", dir.display().to_string()))?;
-                    mounts::in_memory(&dir)?;
+                    mounts::in_memory(&mut out, &dir)?;
                     secrets = Some(dir);
                 }
                 out.secret(build.request, secrets.as_deref().unwrap_or(own), &mount.target, &mount.kind)?;
@@ -159,11 +160,16 @@ fn bind(build: &Build, out: &mut Mounts, mount: &Mount, from: &Origin, source: &
         return Ok(());
     }
     let Opened::View(view, root) = &opened else { return Err(Error::other("mounting", source, "it is in no image")) };
-    let handle = select::open(root.as_fd(), &copy::clean(source.as_bytes()), libc::O_PATH).map_err(|e| e.error("openat2", "mounting", source))?;
-    let stat = fs::fstat(handle.as_fd()).map_err(|e| e.error("fstat", "mounting", source))?;
-    let path = format!("/proc/{}/fd/{}", std::process::id(), handle.as_raw_fd());
-    out.bind(&path, &mount.target, stat.st_mode & libc::S_IFMT == libc::S_IFDIR, true);
-    out.handles.push(handle);
+    let failed = |call: &'static str| move |e: crate::sys::Errno| e.error(call, "mounting", source);
+    let handle = select::open(root.as_fd(), &copy::clean(source.as_bytes()), libc::O_PATH).map_err(failed("openat2"))?;
+    let is_dir = fs::fstat(handle.as_fd()).map_err(failed("fstat"))?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+    let place = build.workshop()?.new_dir("bind")?;
+    let place = if is_dir { place } else { place.join("single") };
+    if !is_dir {
+        File::create(&place).map_err(|e| Error::io(&e, "making", place.display().to_string()))?;
+    }
+    out.attach(handle, &place)?;
+    out.bind(&place.display().to_string(), &mount.target, is_dir, true);
     out.views.push(view.clone());
     Ok(())
 }

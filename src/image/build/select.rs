@@ -3,6 +3,7 @@
 //! Context and rootfs belong to strangers: whatever is looked at is resolved below their root by openat2(2).
 
 use super::files::{self, c_string, join, told};
+use super::ignore::Verdict;
 use crate::image::digest::{Algorithm, Digest, Hasher};
 use crate::image::unpack::entry::{Entry, Kind, show};
 use crate::sys::fs::{self, resolve};
@@ -15,27 +16,20 @@ pub(super) const IN_ROOT: u64 = resolve::IN_ROOT | resolve::NO_MAGICLINKS;
 /// A context with more is a mistake.
 const MOST_DEPTH: usize = 256;
 
-/// What is to become of a path of the context.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Keep,
-    /// It is ignored, but something in it may not be.
-    Look,
-    /// It is ignored with all that is in it.
-    Skip,
-}
+/// What patterns say of a path.
+pub(super) type Judge<'a> = dyn Fn(&[u8]) -> Verdict + 'a;
 
 /// A tree that files are taken from.
 pub(super) struct Tree<'a> {
     pub root: BorrowedFd<'a>,
     /// Asked with the path below the root.
-    pub ignore: Option<&'a dyn Fn(&[u8]) -> Verdict>,
+    pub ignore: Option<&'a Judge<'a>>,
     /// The context's files are root's, whoever owns them here.
     pub roots_own: bool,
 }
 
 /// What the patterns of `--exclude` say of a path below what is copied (of a file: of its name).
-pub(super) type Exclude<'a> = dyn Fn(&[u8]) -> Verdict + 'a;
+pub(super) type Exclude<'a> = Judge<'a>;
 
 /// What matched: a file, or a directory of which all that is in it is taken.
 pub(super) struct Top {
@@ -67,7 +61,12 @@ pub(super) fn select(tree: &Tree, base: &str, pattern: &str, exclude: &Exclude) 
     expand(tree, start.into_bytes(), &wanted, &mut found)?;
     if found.is_empty() && !has_wildcards(pattern) {
         let shown = format!("{}/{}", base.trim_end_matches('/'), pattern.trim_start_matches('/'));
-        return Err(Error::new(ErrorKind::NotFound, "copying", shown, if tree.ignore.is_some() { "it is not in the context, or ignored" } else { "there is no such file" }));
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "copying",
+            shown,
+            if tree.ignore.is_some() { "it is not in the context, or ignored" } else { "there is no such file" },
+        ));
     }
     let mut tops = Vec::new();
     for path in found {

@@ -1,10 +1,10 @@
 //! Which stages are built when, and what they share: independent ones at once, each on a thread of its own.
 
 use super::cache::{self, Cache};
+use super::ignore::Verdict;
 use super::output::{Ended, Output};
-use super::plan::{HISTORY_COMMENT, Inputs, Origin, Outline, StageOutline, StagePlan, State};
+use super::plan::{HISTORY_COMMENT, Origin, Outline, StageOutline, StagePlan, State};
 use super::request::{BuildRequest, NamedContext};
-use super::select::Verdict;
 use super::tip::{Promise, Tip};
 use crate::image::brought::Brought;
 use crate::image::layers::{Files, Layers, View, Workshop};
@@ -18,7 +18,7 @@ use crate::sys::process;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread::Scope;
@@ -101,21 +101,18 @@ pub(super) struct Front<'a> {
 /// A local directory that files are taken from.
 pub(super) struct Local {
     pub root: File,
-    pub path: PathBuf,
-    pub ignore: Box<dyn Fn(&[u8]) -> Verdict + Send + Sync>,
+    pub ignore: super::execute::Ignore,
 }
 
 pub(super) struct Build<'a> {
     pub request: &'a BuildRequest,
     pub around: &'a Around,
     pub front: &'a Front<'a>,
-    pub inputs: &'a Inputs,
     pub cache: Cache,
     pub output: Output,
     pub stopper: Stopper,
     pub epoch: Option<u64>,
     pub context: File,
-    pub context_path: PathBuf,
     workshop: OnceLock<Workshop>,
     making: Mutex<()>,
     images: Mutex<BTreeMap<String, Arc<Mutex<Option<Tip>>>>>,
@@ -144,7 +141,14 @@ impl Drop for Answer<'_> {
 }
 
 impl<'a> Build<'a> {
-    pub fn new(request: &'a BuildRequest, around: &'a Around, front: &'a Front<'a>, inputs: &'a Inputs, context: &Path, stopper: Stopper, workshop: Option<Workshop>) -> Result<Build<'a>> {
+    pub fn new(
+        request: &'a BuildRequest,
+        around: &'a Around,
+        front: &'a Front<'a>,
+        context: &Path,
+        stopper: Stopper,
+        workshop: Option<Workshop>,
+    ) -> Result<Build<'a>> {
         let store = &around.store;
         let hold = store.hold()?;
         let root = File::open(context).map_err(|e| Error::io(&e, "opening the context", context.display().to_string()))?;
@@ -156,13 +160,11 @@ impl<'a> Build<'a> {
             request,
             around,
             front,
-            inputs,
             cache: Cache::open(store, request.no_cache, &request.cache_from, &around.client, &around.progress)?,
             output: Output::new(request.progress),
             stopper,
             epoch: front.outline.epoch,
             context: root,
-            context_path: context.to_path_buf(),
             workshop: workshop.map_or_else(OnceLock::new, OnceLock::from),
             making: Mutex::default(),
             images: Mutex::default(),
@@ -300,7 +302,9 @@ impl<'a> Build<'a> {
     }
 
     fn fetch(&self, word: &str, platform: &Platform) -> Result<Image> {
-        let fetch = |store: &Store, reference: &crate::image::Reference, want: &crate::image::registry::Want| Pull::start(&self.around.client, store, reference, want, &self.around.progress);
+        let fetch = |store: &Store, reference: &crate::image::Reference, want: &crate::image::registry::Want| {
+            Pull::start(&self.around.client, store, reference, want, &self.around.progress)
+        };
         let brought = Brought::begin(self.around.store.clone(), word, Some(platform.clone()), self.request.pull, fetch)?;
         let image = brought.image.clone();
         if word.starts_with("oci:") {
@@ -351,7 +355,7 @@ impl<'a> Build<'a> {
             return Ok(Some(local.clone()));
         }
         let root = File::open(path).map_err(|e| Error::io(&e, "opening the build context", path.display().to_string()))?;
-        let local = Arc::new(Local { root, path: path.clone(), ignore: super::ignore_of(path)? });
+        let local = Arc::new(Local { root, ignore: super::ignore_of(path)? });
         lock(&self.locals).insert(name.to_string(), local.clone());
         Ok(Some(local))
     }

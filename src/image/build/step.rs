@@ -1,9 +1,10 @@
 //! One step: its key, a look into the cache, and if it has to be done, the files and the layer.
 
 use super::cache::{self, Record};
+use super::ignore::Verdict;
 use super::output::{Ended, Shown};
 use super::plan::{Action, Chmod, Copy, CopySource, MakeDir, MountKind, Origin, Run, Step};
-use super::select::{self, Top, Tree, Verdict};
+use super::select::{self, Top, Tree};
 use super::solve::{Build, Local, interrupted};
 use super::tip::{Duty, Promise, Tip};
 use super::{add, copy, diff};
@@ -24,7 +25,7 @@ pub(super) enum Opened {
     Local(Arc<Local>),
     View(Arc<View>, File),
     /// Made by us: a download, a here-document. The directory goes with the workshop.
-    Own(PathBuf, File),
+    Own(File),
 }
 
 /// A source with what was selected of it.
@@ -95,7 +96,7 @@ impl<'a> Build<'a> {
             Opened::Context => f(&Tree { root: self.context.as_fd(), ignore: Some(&context), roots_own: true }),
             Opened::Local(local) => f(&Tree { root: local.root.as_fd(), ignore: Some(&|path: &[u8]| (local.ignore)(path)), roots_own: true }),
             Opened::View(_, root) => f(&Tree { root: root.as_fd(), ignore: None, roots_own: false }),
-            Opened::Own(_, root) => f(&Tree { root: root.as_fd(), ignore: None, roots_own: true }),
+            Opened::Own(root) => f(&Tree { root: root.as_fd(), ignore: None, roots_own: true }),
         }
     }
 
@@ -269,7 +270,7 @@ impl Work<'_, '_, '_> {
         let exclude = super::exclude_of(&copy.exclude)?;
         let whole = |path: PathBuf, pattern: &str, unpack: bool| -> Result<Selected> {
             let root = File::open(&path).map_err(|e| Error::io(&e, "opening", path.display().to_string()))?;
-            let opened = Opened::Own(path, root);
+            let opened = Opened::Own(root);
             let tops = self.build.with_tree(&opened, |tree| select::select(tree, "/", pattern, &*exclude))?;
             Ok(Selected { opened, tops, unpack, wildcards: false, base: None })
         };

@@ -157,8 +157,25 @@ mod tests {
     fn there_and_back() {
         let long = vec![b'x'; 150];
         let entries = [
-            Entry { path: b"a/".to_vec(), kind: Kind::Directory, mode: 0o1777, uid: 1, gid: 2, modified: Time { seconds: 7, nanoseconds: 0 }, ..Entry::default() },
-            Entry { path: [b"a/".as_slice(), &long].concat(), mode: 0o4755, uid: 3_000_000, gid: 70_000_000, size: 3, xattrs: vec![(b"user.k".to_vec(), b"v\0=\n".to_vec())], modified: Time { seconds: -5, nanoseconds: 0 }, ..Entry::default() },
+            Entry {
+                path: b"a/".to_vec(),
+                kind: Kind::Directory,
+                mode: 0o1777,
+                uid: 1,
+                gid: 2,
+                modified: Time { seconds: 7, nanoseconds: 0 },
+                ..Entry::default()
+            },
+            Entry {
+                path: [b"a/".as_slice(), &long].concat(),
+                mode: 0o4755,
+                uid: 3_000_000,
+                gid: 70_000_000,
+                size: 3,
+                xattrs: vec![(b"user.k".to_vec(), b"v\0=\n".to_vec())],
+                modified: Time { seconds: -5, nanoseconds: 0 },
+                ..Entry::default()
+            },
             Entry { path: "a/é".into(), kind: Kind::Symlink, link: long.clone(), mode: 0o777, ..Entry::default() },
             Entry { path: b"a/h".to_vec(), kind: Kind::HardLink, link: b"a/x".to_vec(), mode: 0o644, ..Entry::default() },
             Entry { path: b"a/c".to_vec(), kind: Kind::CharDevice, device: (5, 1), mode: 0o600, ..Entry::default() },
