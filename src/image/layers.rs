@@ -14,10 +14,12 @@
 
 mod overlay;
 mod prune;
+mod workshop;
 
 pub use overlay::{Mounted, Stack};
 pub use prune::PrunedLayers;
 pub(super) use prune::forget_use;
+pub(super) use workshop::{Draft, Files, View, Workshop};
 
 use super::Store;
 use super::digest::Digest;
@@ -333,7 +335,7 @@ fn boot_id() -> String {
 }
 
 /// Remove a directory of ours with all in it, by descriptor.
-pub(super) fn remove_tree(path: &Path) -> Result<()> {
+pub(in crate::image) fn remove_tree(path: &Path) -> Result<()> {
     let told = |e: Errno| e.error("unlinkat", "removing", path.display().to_string());
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
     let parent = File::open(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }).map_err(failed("opening", parent))?;

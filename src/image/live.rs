@@ -39,7 +39,7 @@ impl Runtime {
     }
 
     /// Remove a container that may not be there.
-    fn delete(&self, id: &str) {
+    pub fn delete(&self, id: &str) {
         let done = self.command().args(["delete", "--force", id]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
         log::debug(&format!("delete --force {id}: {done:?}"));
     }
@@ -111,6 +111,29 @@ impl Live {
         self.unsettled.set(status.code().is_none());
         let code = status.code().map_or_else(|| 128 + status.signal().unwrap_or(0) as u8, |code| code as u8);
         Ok(failed_program(&log).unwrap_or(code))
+    }
+}
+
+impl Live {
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The runtime's `run` of the bundle in our directory, with nothing to read and all output on `out`; the exit code when
+    /// `read` has seen all of it.
+    pub fn run_to(&self, out: std::io::PipeWriter, read: impl FnOnce()) -> Result<u8> {
+        let failed = |e: std::io::Error| Error::io(&e, "starting", self.runtime.program.display().to_string());
+        let mut command = self.runtime.command();
+        command.args(["run", "--bundle"]).arg(&self.dir).arg(&self.id).stdin(Stdio::null());
+        command.stderr(out.try_clone().map_err(failed)?).stdout(out);
+        let mut child = command.spawn().map_err(failed)?;
+        self.unsettled.set(true);
+        // With it goes our end of the pipe.
+        drop(command);
+        read();
+        let status = child.wait().map_err(|e| Error::io(&e, "waiting for the runtime", ""))?;
+        self.unsettled.set(status.code().is_none());
+        Ok(status.code().map_or_else(|| 128 + status.signal().unwrap_or(0) as u8, |code| code as u8))
     }
 }
 

@@ -9,6 +9,7 @@
 //! docs/image.md tells how a fetch and an unpacking work.
 
 pub mod brought;
+pub mod build;
 pub mod bundle;
 pub mod convert;
 pub mod digest;

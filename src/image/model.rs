@@ -305,6 +305,34 @@ pub struct Execution {
     pub stop_signal: String,
     #[serde(deserialize_with = "null_is_default", skip_serializing_if = "is_default")]
     pub shell: Vec<String>,
+    /// Docker's: triggers for a build from this image.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "is_default")]
+    pub on_build: Vec<String>,
+    /// Docker's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
+    /// Docker's: Cmd needs no quoting on Windows; set whenever a Dockerfile sets Cmd.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "is_default")]
+    pub args_escaped: bool,
+}
+
+/// How Docker tells whether a container is well. Durations in nanoseconds, 0 for Docker's default.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Healthcheck {
+    /// `["NONE"]`, `["CMD", program, …]` or `["CMD-SHELL", command]`.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "is_default")]
+    pub test: Vec<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub interval: i64,
+    #[serde(skip_serializing_if = "is_default")]
+    pub timeout: i64,
+    #[serde(skip_serializing_if = "is_default")]
+    pub start_period: i64,
+    #[serde(skip_serializing_if = "is_default")]
+    pub start_interval: i64,
+    #[serde(skip_serializing_if = "is_default")]
+    pub retries: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -15,6 +15,8 @@ enum Phase {
     Unpacking,
     /// Another process is the one to decide.
     Running(OwnedFd),
+    /// The build ends: all that it has running is stopped.
+    Building(Box<dyn Fn() + Send>),
 }
 
 struct State {
@@ -56,6 +58,15 @@ impl Signals {
         state.phase = Phase::Running(pidfd);
     }
 
+    /// From here on a signal has `stop` called; its caller cleans up.
+    pub fn stop_by(&self, stop: impl Fn() + Send + 'static) {
+        let mut state = lock(&self.0);
+        if state.caught.is_some() {
+            stop();
+        }
+        state.phase = Phase::Building(Box::new(stop));
+    }
+
     /// The shell's code for the signal that ended the unpacking.
     pub fn code(&self) -> Option<u8> {
         lock(&self.0).caught.map(code)
@@ -67,6 +78,11 @@ impl State {
         match &self.phase {
             Phase::Free => std::process::exit(code(signal).into()),
             Phase::Unpacking => {
+                self.caught = Some(signal);
+                worker::interrupt();
+            }
+            Phase::Building(stop) => {
+                stop();
                 self.caught = Some(signal);
                 worker::interrupt();
             }

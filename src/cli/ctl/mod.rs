@@ -3,6 +3,7 @@
 //! Shaped as dhow's: a file for each command, a [`Verb`] is a constant. Flags are read in the same way ([`super::args`]).
 
 mod bring;
+mod build;
 mod fetch;
 mod help;
 mod images;
@@ -56,7 +57,8 @@ impl Verb {
     }
 }
 
-static VERBS: [&Verb; 14] = [
+static VERBS: [&Verb; 15] = [
+    &build::VERB,
     &fetch::VERB,
     &help::VERB,
     &images::VERB,

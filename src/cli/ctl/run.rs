@@ -112,7 +112,7 @@ fn of_image(call: &Call, command: Vec<String>, live: &Live) -> Result<PathBuf> {
 }
 
 /// `--runtime`, or the dhow beside us, or in $PATH.
-fn runtime(call: &Call) -> Result<PathBuf> {
+pub(super) fn runtime(call: &Call) -> Result<PathBuf> {
     if let Some(path) = call.path("runtime") {
         return Ok(path);
     }

@@ -1,7 +1,7 @@
 //! An image's config → a runtime's `config.json` (image-spec, conversion.md), with Docker's defaults for the rest.
 
-mod defaults;
-mod user;
+pub(super) mod defaults;
+pub(super) mod user;
 
 use super::ImageConfig;
 use super::unpack::Owners;

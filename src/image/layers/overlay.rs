@@ -69,6 +69,16 @@ pub struct Mounted {
 impl Mounted {
     /// The names are below `root`, which the kernel is told as our working directory: 127 whole paths would not fit.
     pub(super) fn new(root: &Path, names: &[String], upper: &Path, work: &Path, target: &Path) -> Result<Mounted> {
+        let writable = [b",upperdir=".to_vec(), escaped(&absolute(upper)?), b",workdir=".to_vec(), escaped(&absolute(work)?)].concat();
+        Mounted::with(root, names, &writable, target)
+    }
+
+    /// Of at least two layers.
+    pub(super) fn read_only(root: &Path, names: &[String], target: &Path) -> Result<Mounted> {
+        Mounted::with(root, names, b"", target)
+    }
+
+    fn with(root: &Path, names: &[String], rest: &[u8], target: &Path) -> Result<Mounted> {
         let told = |e: Errno| {
             let error = e.error("mount", "mounting the layers at", target.display().to_string());
             if e.0 == libc::EINVAL {
@@ -78,15 +88,7 @@ impl Mounted {
             }
         };
         let lower: Vec<String> = names.iter().map(|name| format!("{name}/{FILES}")).collect();
-        let options = [
-            b"lowerdir=".to_vec(),
-            lower.join(":").into_bytes(),
-            b",upperdir=".to_vec(),
-            escaped(&absolute(upper)?),
-            b",workdir=".to_vec(),
-            escaped(&absolute(work)?),
-        ]
-        .concat();
+        let options = [b"lowerdir=", lower.join(":").as_bytes(), rest].concat();
         let target_path = CString::new(absolute(target)?.as_os_str().as_encoded_bytes()).map_err(|_| told(Errno(libc::EINVAL)))?;
         let options = CString::new(options).map_err(|_| told(Errno(libc::EINVAL)))?;
         let before = File::open(".").map_err(failed("opening", Path::new(".")))?;

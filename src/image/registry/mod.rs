@@ -90,6 +90,26 @@ impl Client {
         Ok(remote.auth.header("").is_some())
     }
 
+    /// What is at `url`, and when the server says that it was changed last, in seconds since 1970. Redirects are followed.
+    pub fn get(&self, url: &str) -> Result<(impl std::io::Read + use<>, Option<i64>)> {
+        let call = http::Call {
+            method: ureq::http::Method::GET,
+            url: url.to_string(),
+            headers: Vec::new(),
+            payload: http::Payload::None,
+            authorization: None,
+            insecure: self.options().insecure,
+            small: false,
+        };
+        let answer = |_| {
+            let response = self.http.send(&call)?;
+            if response.status().is_success() { Ok(response) } else { Err(http::refusal(response)) }
+        };
+        let response = self.http.retrying(answer).map_err(|fault| fault.error("fetching", url))?;
+        let modified = http::header_text(&response, "last-modified").and_then(|text| http::http_date(&text));
+        Ok((response.into_body().into_reader(), modified))
+    }
+
     /// Where to push to: the registry itself.
     fn home(&self, reference: &Reference) -> Result<Arc<Remote>> {
         let endpoint = self.config.home(reference)?;

@@ -69,16 +69,22 @@ impl Store {
         }
     }
 
-    /// Store what `reader` has, whose digest nobody knows yet.
-    pub fn put_reader(&self, media_type: &str, mut reader: impl Read) -> Result<Descriptor> {
+    /// Begin to write a blob whose digest nobody knows yet: [`Ingest::finish_as_found`] ends it.
+    pub fn begin_new(&self) -> Result<Ingest> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("new-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = self.path(INGEST).join(name);
         let file = self.open_ingest(&path)?;
         file.lock().map_err(failed("locking", &path))?;
-        let unknown = Descriptor::new(media_type, Digest::of(b""), u64::MAX);
+        let unknown = Descriptor::new("", Digest::of(b""), u64::MAX);
         let mut ingest = Ingest::new(self, &unknown, file, path)?;
         ingest.keep = false;
+        Ok(ingest)
+    }
+
+    /// Store what `reader` has, whose digest nobody knows yet.
+    pub fn put_reader(&self, media_type: &str, mut reader: impl Read) -> Result<Descriptor> {
+        let mut ingest = self.begin_new()?;
         let mut buffer = vec![0; 256 << 10];
         loop {
             match reader.read(&mut buffer) {
@@ -88,10 +94,7 @@ impl Store {
                 Err(e) => return Err(Error::io(&e, "reading", "a layer")),
             }
         }
-        let found = Descriptor::new(media_type, ingest.hasher.clone().finish(), ingest.offset);
-        ingest.descriptor = found.clone();
-        ingest.finish()?;
-        Ok(found)
+        ingest.finish_as_found(media_type)
     }
 }
 
@@ -181,6 +184,14 @@ impl Ingest {
         let result = whole.and_then(|()| self.descriptor.digest.expect(self.hasher.clone().finish()));
         self.keep &= result.is_ok();
         result
+    }
+
+    /// Of [`Store::begin_new`]: what was written is the blob.
+    pub fn finish_as_found(mut self, media_type: &str) -> Result<Descriptor> {
+        let found = Descriptor::new(media_type, self.hasher.clone().finish(), self.offset);
+        self.descriptor = found.clone();
+        self.finish()?;
+        Ok(found)
     }
 
     /// Check it, bring it to disk, give it its name.

@@ -19,7 +19,7 @@ mod tree;
 pub mod worker;
 
 pub(in crate::image) use attributes::is_kept;
-pub(in crate::image) use tree::remove;
+pub(in crate::image) use tree::{is_whiteout, names, remove};
 
 use crate::sys;
 use crate::{Error, Result};

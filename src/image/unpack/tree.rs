@@ -360,7 +360,7 @@ pub(in crate::image) fn names(dir: BorrowedFd) -> sys::Result<Vec<std::ffi::CStr
 }
 
 /// A character device 0:0 is how overlayfs says that a name is gone.
-pub(super) fn is_whiteout(stat: &libc::stat) -> bool {
+pub(in crate::image) fn is_whiteout(stat: &libc::stat) -> bool {
     stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == 0
 }
 

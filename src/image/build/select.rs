@@ -1,0 +1,318 @@
+//! Which files a COPY takes: a pattern below a directory → a list, which the cache's key is made of and which is copied.
+//!
+//! Context and rootfs belong to strangers: whatever is looked at is resolved below their root by openat2(2).
+
+use super::files::{self, c_string, join, told};
+use super::ignore::Verdict;
+use crate::image::digest::{Algorithm, Digest, Hasher};
+use crate::image::unpack::entry::{Entry, Kind, show};
+use crate::sys::fs::{self, resolve};
+use crate::sys::{Errno, Result as SysResult};
+use crate::{Error, Kind as ErrorKind, Result};
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+pub(super) const IN_ROOT: u64 = resolve::IN_ROOT | resolve::NO_MAGICLINKS;
+/// A context with more is a mistake.
+const MOST_DEPTH: usize = 256;
+
+/// What patterns say of a path.
+pub(super) type Judge<'a> = dyn Fn(&[u8]) -> Verdict + 'a;
+
+/// A tree that files are taken from.
+pub(super) struct Tree<'a> {
+    pub root: BorrowedFd<'a>,
+    /// Asked with the path below the root.
+    pub ignore: Option<&'a Judge<'a>>,
+    /// The context's files are root's, whoever owns them here.
+    pub roots_own: bool,
+}
+
+/// What the patterns of `--exclude` say of a path below what is copied (of a file: of its name).
+pub(super) type Exclude<'a> = Judge<'a>;
+
+/// What matched: a file, or a directory of which all that is in it is taken.
+pub(super) struct Top {
+    /// Below the root of the tree, as it matched.
+    pub path: Vec<u8>,
+    pub is_dir: bool,
+    /// The first is the file or the directory itself, with the path "".
+    pub items: Vec<Item>,
+}
+
+pub(super) struct Item {
+    /// The path is below the [`Top`].
+    pub entry: Entry,
+    /// Below the tree's root.
+    pub source: Vec<u8>,
+    /// Of a file with several names: which file it is.
+    pub same: Option<(u64, u64)>,
+}
+
+/// All that matches `pattern` below `base`, in the order of names.
+///
+/// # Errors
+/// There is nothing, and `pattern` has no wildcards.
+pub(super) fn select(tree: &Tree, base: &str, pattern: &str, exclude: &Exclude) -> Result<Vec<Top>> {
+    let parts = |path: &str| path.split('/').filter(|part| !part.is_empty() && *part != ".").map(str::to_string).collect::<Vec<_>>();
+    let start = parts(base).join("/");
+    let wanted = parts(pattern);
+    let mut found = Vec::new();
+    expand(tree, start.into_bytes(), &wanted, &mut found)?;
+    if found.is_empty() && !has_wildcards(pattern) {
+        let shown = format!("{}/{}", base.trim_end_matches('/'), pattern.trim_start_matches('/'));
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "copying",
+            shown,
+            if tree.ignore.is_some() { "it is not in the context, or ignored" } else { "there is no such file" },
+        ));
+    }
+    let mut tops = Vec::new();
+    for path in found {
+        if let Some(top) = gather(tree, path, exclude)? {
+            tops.push(top);
+        }
+    }
+    Ok(tops)
+}
+
+pub(super) fn has_wildcards(pattern: &str) -> bool {
+    pattern.contains(['*', '?', '[', '\\'])
+}
+
+fn ignored(tree: &Tree, path: &[u8]) -> Verdict {
+    if path.is_empty() { Verdict::Keep } else { tree.ignore.map_or(Verdict::Keep, |ignore| ignore(path)) }
+}
+
+fn expand(tree: &Tree, at: Vec<u8>, wanted: &[String], found: &mut Vec<Vec<u8>>) -> Result<()> {
+    let Some((first, rest)) = wanted.split_first() else {
+        match open(tree.root, &at, libc::O_PATH) {
+            Ok(_) => found.push(at),
+            Err(Errno(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => {}
+            Err(e) => return Err(told("openat2", "looking at", &at)(e)),
+        }
+        return Ok(());
+    };
+    if !has_wildcards(first) {
+        return expand(tree, join(&at, first.as_bytes()), rest, found);
+    }
+    let dir = match open(tree.root, &at, libc::O_RDONLY | libc::O_DIRECTORY) {
+        Err(Errno(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => return Ok(()),
+        other => other.map_err(told("openat2", "opening", &at))?,
+    };
+    for name in files::sorted_names(dir.as_fd(), &at)? {
+        let path = join(&at, name.to_bytes());
+        if glob(first.as_bytes(), name.to_bytes()) && ignored(tree, &path) != Verdict::Skip {
+            expand(tree, path, rest, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// Open `path` below `root`, symlinks followed within it.
+pub(super) fn open(root: BorrowedFd, path: &[u8], flags: i32) -> SysResult<OwnedFd> {
+    let path = if path.is_empty() { c".".to_owned() } else { c_string(path) };
+    fs::openat2(root, &path, flags, 0, IN_ROOT)
+}
+
+/// A file to be read, wherever symlinks below `root` lead.
+pub(super) fn open_file(root: BorrowedFd, path: &[u8]) -> Result<std::fs::File> {
+    let failed = told("openat2", "opening", path);
+    let file = open(root, path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY).map_err(&failed)?;
+    match fs::fstat(file.as_fd()).map_err(&failed)?.st_mode & libc::S_IFMT {
+        libc::S_IFREG => Ok(file.into()),
+        _ => Err(Error::other("opening", show(path), "it was replaced while it was read")),
+    }
+}
+
+fn gather(tree: &Tree, path: Vec<u8>, exclude: &Exclude) -> Result<Option<Top>> {
+    let shown = path.clone();
+    let failed = told("openat2", "looking at", &shown);
+    let handle = open(tree.root, &path, libc::O_PATH).map_err(&failed)?;
+    let stat = fs::fstat(handle.as_fd()).map_err(&failed)?;
+    let verdict = ignored(tree, &path);
+    let is_dir = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
+    let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+    if verdict == Verdict::Skip || (verdict == Verdict::Look && !is_dir) || (!is_dir && exclude(name) != Verdict::Keep) {
+        return Ok(None);
+    }
+    drop(handle);
+    let mut items = Vec::new();
+    if is_dir {
+        let dir = open(tree.root, &path, libc::O_RDONLY | libc::O_DIRECTORY).map_err(&failed)?;
+        let mut entry = files::entry(dir.as_fd(), c".", &stat, Vec::new())?.unwrap_or_default();
+        entry.xattrs = files::xattrs(dir.as_fd(), &path)?;
+        own(tree, &mut entry);
+        items.push(Item { entry, source: path.clone(), same: None });
+        walk(tree, dir.as_fd(), &path, b"", exclude, &mut items, 0)?;
+    } else if let Some(mut entry) = files::entry(tree.root, c".", &stat, Vec::new())? {
+        if entry.kind == Kind::File {
+            entry.xattrs = files::xattrs(open_file(tree.root, &path)?.as_fd(), &path)?;
+        }
+        own(tree, &mut entry);
+        items.push(Item { entry, source: path.clone(), same: None });
+    }
+    Ok(Some(Top { path, is_dir, items }))
+}
+
+fn own(tree: &Tree, entry: &mut Entry) {
+    if tree.roots_own {
+        (entry.uid, entry.gid) = (0, 0);
+    }
+}
+
+fn walk(tree: &Tree, dir: BorrowedFd, source: &[u8], below: &[u8], exclude: &Exclude, items: &mut Vec<Item>, depth: usize) -> Result<()> {
+    if depth > MOST_DEPTH {
+        return Err(Error::other("copying", show(source), format!("directories are nested more than {MOST_DEPTH} deep")));
+    }
+    for name in files::sorted_names(dir, source)? {
+        let (source, path) = (join(source, name.to_bytes()), join(below, name.to_bytes()));
+        let verdict = match (ignored(tree, &source), exclude(&path)) {
+            (Verdict::Skip, _) | (_, Verdict::Skip) => continue,
+            (Verdict::Keep, Verdict::Keep) => Verdict::Keep,
+            _ => Verdict::Look,
+        };
+        let stat = match fs::lstatat(dir, &name) {
+            // It went a moment ago.
+            Err(Errno(libc::ENOENT)) => continue,
+            other => other.map_err(told("fstatat", "looking at", &source))?,
+        };
+        let Some(mut entry) = files::entry(dir, &name, &stat, path)? else { continue };
+        own(tree, &mut entry);
+        let same = (entry.kind == Kind::File && stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
+        match entry.kind {
+            Kind::Directory => {
+                let child = files::open_dir(dir, &name, &source)?;
+                entry.xattrs = files::xattrs(child.as_fd(), &source)?;
+                let (path, at) = (entry.path.clone(), items.len());
+                items.push(Item { entry, source: source.clone(), same: None });
+                walk(tree, child.as_fd(), &source, &path, exclude, items, depth + 1)?;
+                if verdict == Verdict::Look && items.len() == at + 1 {
+                    items.pop();
+                }
+            }
+            _ if verdict != Verdict::Keep => {}
+            Kind::File => {
+                entry.xattrs = files::xattrs(files::open_file(dir, &name, &source)?.as_fd(), &source)?;
+                items.push(Item { entry, source, same });
+            }
+            _ => items.push(Item { entry, source, same: None }),
+        }
+    }
+    Ok(())
+}
+
+/// Of what is in `tops`: names, headers without times, contents, attributes.
+pub(super) fn digest(tree: &Tree, tops: &[Top]) -> Result<Digest> {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let mut buffer = vec![0; 128 << 10];
+    for top in tops {
+        add(&mut hasher, top.path.rsplit(|b| *b == b'/').next().unwrap_or_default());
+        for item in &top.items {
+            let e = &item.entry;
+            add(&mut hasher, &e.path);
+            add(&mut hasher, &e.link);
+            let numbers = format!("{:?} {:o} {} {} {} {:?}", e.kind, e.mode, e.uid, e.gid, e.size, e.device);
+            add(&mut hasher, numbers.as_bytes());
+            for (name, value) in &e.xattrs {
+                add(&mut hasher, name);
+                add(&mut hasher, value);
+            }
+            if e.kind == Kind::File {
+                let mut file = open_file(tree.root, &item.source)?;
+                loop {
+                    let n = file.read(&mut buffer).map_err(|e| Error::io(&e, "reading", show(&item.source)))?;
+                    if n == 0 {
+                        break;
+                    }
+                    hasher.update(&buffer[..n]);
+                }
+            }
+        }
+        add(&mut hasher, b"");
+    }
+    Ok(hasher.finish())
+}
+
+fn add(hasher: &mut Hasher, bytes: &[u8]) {
+    hasher.update(&(bytes.len() as u64).to_le_bytes());
+    hasher.update(bytes);
+}
+
+/// Go's filepath.Match for one component: `*`, `?`, `[a-z]`, `[^a]`, `\x`.
+pub(super) fn glob(pattern: &[u8], name: &[u8]) -> bool {
+    match pattern.split_first() {
+        None => name.is_empty(),
+        Some((b'*', rest)) => (0..=name.len()).any(|skip| glob(rest, &name[skip..])),
+        Some((b'?', rest)) => !name.is_empty() && glob(rest, &name[char_length(name)..]),
+        Some((b'[', rest)) => match class(rest, name) {
+            Some((matches, rest)) => matches && glob(rest, &name[char_length(name)..]),
+            None => false,
+        },
+        Some((b'\\', rest)) if !rest.is_empty() => name.first() == rest.first() && glob(&rest[1..], &name[1..]),
+        Some((byte, rest)) => name.first() == Some(byte) && glob(rest, &name[1..]),
+    }
+}
+
+fn char_length(text: &[u8]) -> usize {
+    let length = match text.first() {
+        Some(0xc0..=0xdf) => 2,
+        Some(0xe0..=0xef) => 3,
+        Some(0xf0..=0xf7) => 4,
+        _ => 1,
+    };
+    length.min(text.len())
+}
+
+/// Behind the `[`: whether the first of `name` is in the class, and what follows it.
+fn class<'p>(mut rest: &'p [u8], name: &[u8]) -> Option<(bool, &'p [u8])> {
+    let byte = *name.first()?;
+    let negated = rest.first() == Some(&b'^');
+    if negated {
+        rest = &rest[1..];
+    }
+    let (mut matches, mut first) = (false, true);
+    loop {
+        if rest.first() == Some(&b']') && !first {
+            return Some((matches != negated, &rest[1..]));
+        }
+        first = false;
+        let (low, after) = class_end(rest)?;
+        let (high, after) = if after.first() == Some(&b'-') { class_end(&after[1..])? } else { (low, after) };
+        matches |= (low..=high).contains(&byte);
+        rest = after;
+    }
+}
+
+fn class_end(rest: &[u8]) -> Option<(u8, &[u8])> {
+    match rest {
+        [b'\\', byte, rest @ ..] | [byte, rest @ ..] => Some((*byte, rest)),
+        [] => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_of_one_component() {
+        for (pattern, name, matches) in [
+            ("*.txt", "a.txt", true),
+            ("*.txt", "a.txt.gz", false),
+            ("a?c", "abc", true),
+            ("a?c", "aéc", true),
+            ("[a-c]x", "bx", true),
+            ("[^a-c]x", "bx", false),
+            ("[^a-c]x", "zx", true),
+            ("\\*", "*", true),
+            ("\\*", "x", false),
+            ("**", "any", true),
+            ("arr[[]0].txt", "arr[0].txt", true),
+            ("[", "[", false),
+        ] {
+            assert_eq!(glob(pattern.as_bytes(), name.as_bytes()), matches, "{pattern} {name}");
+        }
+    }
+}
