@@ -28,7 +28,13 @@ impl Given {
     fn inputs(&self) -> Inputs {
         let platform = |text: &str| text.parse::<Platform>().unwrap();
         let target_platform = platform(self.platform.as_deref().unwrap_or("linux/amd64"));
-        Inputs { args: self.args.clone(), target: self.target.clone(), build_platform: platform("linux/amd64"), target_platform, contexts: self.contexts.clone() }
+        Inputs {
+            args: self.args.clone(),
+            target: self.target.clone(),
+            build_platform: platform("linux/amd64"),
+            target_platform,
+            contexts: self.contexts.clone(),
+        }
     }
 
     fn image(&self, name: &str) -> State {
@@ -52,7 +58,8 @@ fn names() -> Vec<String> {
 /// The outline and the plans of its stages; or the error.
 fn planned(name: &str) -> Value {
     let text = std::fs::read(dir().join(format!("{name}.Dockerfile"))).unwrap();
-    let given: Given = std::fs::read(dir().join(format!("{name}.inputs.json"))).map_or_else(|_| Given::default(), |text| serde_json::from_slice(&text).unwrap());
+    let given: Given =
+        std::fs::read(dir().join(format!("{name}.inputs.json"))).map_or_else(|_| Given::default(), |text| serde_json::from_slice(&text).unwrap());
     let inputs = given.inputs();
     let planned = Dockerfile::parse("Dockerfile", &text).and_then(|file| {
         let outline: Outline = outline(&file, &inputs)?;
@@ -103,7 +110,11 @@ fn line_ends_make_no_difference() {
         }
         let plan = |text: &str| {
             let file = Dockerfile::parse("d", text.as_bytes()).map_err(|e| e.to_string().replace('\r', ""))?;
-            let stages: Vec<_> = file.stages.into_iter().map(|stage| (stage.base, stage.name, stage.instructions.into_iter().map(|i| (i.kind, i.flags)).collect::<Vec<_>>())).collect();
+            let stages: Vec<_> = file
+                .stages
+                .into_iter()
+                .map(|stage| (stage.base, stage.name, stage.instructions.into_iter().map(|i| (i.kind, i.flags)).collect::<Vec<_>>()))
+                .collect();
             Ok::<_, String>(format!("{stages:?}"))
         };
         let bom = format!("\u{feff}{text}");

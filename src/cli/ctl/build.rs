@@ -140,9 +140,8 @@ fn context(text: &str) -> crate::Result<Context> {
     let is_remote = text.contains("://") || text.starts_with("git@") || text.starts_with("github.com/");
     match text {
         "-" => Ok(Context::Stdin),
-        _ if is_remote && !Path::new(text).exists() => {
-            Err(Error::usage(format!("the context {text:?} is elsewhere")).hint("a directory, or - for an archive on standard input, is needed: clone or fetch it first"))
-        }
+        _ if is_remote && !Path::new(text).exists() => Err(Error::usage(format!("the context {text:?} is elsewhere"))
+            .hint("a directory, or - for an archive on standard input, is needed: clone or fetch it first")),
         _ => Ok(Context::Dir(text.into())),
     }
 }
@@ -278,7 +277,7 @@ mod tests {
 
     #[test]
     fn secrets_and_agents() {
-        let secret = |text| secret(text, env).map(|(id, s)| (id, s));
+        let secret = |text| secret(text, env);
         assert_eq!(secret("id=a,src=f").unwrap(), ("a".into(), Secret::File("f".into())));
         assert_eq!(secret("id=a,env=B").unwrap().1, Secret::Env("B".into()));
         assert_eq!(secret("type=env,id=a,src=B").unwrap().1, Secret::Env("B".into()));

@@ -38,7 +38,11 @@ fn is_proxy(name: &str) -> bool {
 /// `NAME=VALUE` of the proxies among the build's arguments, in both cases, as programs read either.
 pub fn proxies(inputs: &Inputs) -> Vec<String> {
     let given = |proxy: &str| inputs.args.iter().rev().find(|(name, _)| name.eq_ignore_ascii_case(proxy)).map(|(_, value)| value);
-    PROXIES.iter().filter_map(|proxy| Some((proxy, given(proxy)?))).flat_map(|(proxy, value)| [format!("{proxy}={value}"), format!("{}={value}", proxy.to_lowercase())]).collect()
+    PROXIES
+        .iter()
+        .filter_map(|proxy| Some((proxy, given(proxy)?)))
+        .flat_map(|(proxy, value)| [format!("{proxy}={value}"), format!("{}={value}", proxy.to_lowercase())])
+        .collect()
 }
 
 /// What is set before the Dockerfile's first line; the command line may say something else.
@@ -50,7 +54,13 @@ fn predefined(file: &Dockerfile, inputs: &Inputs) -> Values {
     let mut out = Values::default();
     for (prefix, platform) in [("BUILD", &inputs.build_platform), ("TARGET", &inputs.target_platform)] {
         let Platform { os, os_version, architecture, variant, .. } = platform;
-        let parts = [("PLATFORM", platform.to_string()), ("OS", os.clone()), ("OSVERSION", os_version.clone()), ("ARCH", architecture.clone()), ("VARIANT", variant.clone())];
+        let parts = [
+            ("PLATFORM", platform.to_string()),
+            ("OS", os.clone()),
+            ("OSVERSION", os_version.clone()),
+            ("ARCH", architecture.clone()),
+            ("VARIANT", variant.clone()),
+        ];
         for (name, value) in parts {
             out.set(&format!("{prefix}{name}"), &value);
         }
@@ -90,5 +100,10 @@ pub fn unused(file: &Dockerfile, inputs: &Inputs) -> Vec<String> {
     };
     let declared: BTreeSet<String> = all.flat_map(names).chain(predefined(file, inputs).0.into_iter().map(|(name, _)| name)).collect();
     // Triggers of base images may declare more, but are not known yet.
-    inputs.args.keys().filter(|name| !declared.contains(*name) && !is_proxy(name) && *name != "SOURCE_DATE_EPOCH" && !name.starts_with("BUILDKIT_")).cloned().collect()
+    inputs
+        .args
+        .keys()
+        .filter(|name| !declared.contains(*name) && !is_proxy(name) && *name != "SOURCE_DATE_EPOCH" && !name.starts_with("BUILDKIT_"))
+        .cloned()
+        .collect()
 }

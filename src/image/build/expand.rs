@@ -357,7 +357,9 @@ impl Pattern {
                 '?' => Part::One,
                 '\\' => match chars.next() {
                     Some(c @ ('*' | '?' | '\\' | '}' | '/')) => Part::Is(c),
-                    other => return Err(format!("pattern {text:?}: \\{} escapes nothing; \\* \\? \\\\ \\/ \\}} do", other.map(String::from).unwrap_or_default())),
+                    other => {
+                        return Err(format!("pattern {text:?}: \\{} escapes nothing; \\* \\? \\\\ \\/ \\}} do", other.map(String::from).unwrap_or_default()));
+                    }
                 },
                 c => Part::Is(c),
             });

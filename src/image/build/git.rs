@@ -64,7 +64,9 @@ impl Address {
     fn take(&mut self, key: &str, value: &str) -> Result<(), String> {
         let truth = || if value.is_empty() { Ok(true) } else { boolean(value).ok_or_else(|| format!("{key} is {value:?}: true or false is needed")) };
         let git = &mut self.git;
-        let conflict = |field: &str, value: &str| if field.is_empty() || field == value { Ok(value.to_string()) } else { Err(format!("both {field:?} and {value:?} are asked for")) };
+        let conflict = |field: &str, value: &str| {
+            if field.is_empty() || field == value { Ok(value.to_string()) } else { Err(format!("both {field:?} and {value:?} are asked for")) }
+        };
         let prefixed = |prefix: &str| if value.starts_with(prefix) { value.to_string() } else { format!("{prefix}{value}") };
         match key {
             "keep-git-dir" => self.keep_git_dir = Some(truth()?),
@@ -75,7 +77,11 @@ impl Address {
             "branch" => git.reference = conflict(&git.reference, &prefixed("refs/heads/"))?,
             "subdir" => git.subdir = conflict(&git.subdir, &inside(value))?,
             "checksum" | "commit" => git.checksum = value.into(),
-            _ => return Err(format!("{key:?} is unknown behind a git address's ?: there are ref, tag, branch, subdir, checksum, commit, keep-git-dir, submodules")),
+            _ => {
+                return Err(format!(
+                    "{key:?} is unknown behind a git address's ?: there are ref, tag, branch, subdir, checksum, commit, keep-git-dir, submodules"
+                ));
+            }
         }
         Ok(())
     }
@@ -91,7 +97,15 @@ mod tests {
 
     #[test]
     fn which_addresses_are_git() {
-        for yes in ["https://github.com/a/b.git", "http://h/a.git#v1", "git://h/a", "ssh://git@h/a", "git@github.com:a/b.git", "git@h:a#main:sub", "https://h/a.git?ref=x"] {
+        for yes in [
+            "https://github.com/a/b.git",
+            "http://h/a.git#v1",
+            "git://h/a",
+            "ssh://git@h/a",
+            "git@github.com:a/b.git",
+            "git@h:a#main:sub",
+            "https://h/a.git?ref=x",
+        ] {
             assert!(parse(yes).is_some(), "{yes}");
         }
         for no in ["https://h/a.tar.gz", "https://h/a", "./a.git", "../a@b:c", "a.git", "github.com/a/b", "/a/b.git", "ftp://h/a.git", "a@b/c:d"] {
@@ -107,7 +121,14 @@ mod tests {
         let all = parse("https://h/a.git?branch=b&subdir=s&commit=ab12&submodules=false&keep-git-dir").unwrap().unwrap();
         assert_eq!(all.keep_git_dir, Some(true));
         assert_eq!(all.git, Git { reference: "refs/heads/b".into(), subdir: "s".into(), checksum: "ab12".into(), submodules: false, ..base });
-        for bad in ["https://h/a.git?x=1", "https://h/a.git?ref=a&ref=b", "https://h/a.git?ref=", "https://h/a.git#--upload-pack=x", "https://h/a.git?commit=xyz", "https://h/a.git?submodules=2"] {
+        for bad in [
+            "https://h/a.git?x=1",
+            "https://h/a.git?ref=a&ref=b",
+            "https://h/a.git?ref=",
+            "https://h/a.git#--upload-pack=x",
+            "https://h/a.git?commit=xyz",
+            "https://h/a.git?submodules=2",
+        ] {
             assert!(parse(bad).unwrap().is_err(), "{bad}");
         }
     }

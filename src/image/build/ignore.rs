@@ -27,7 +27,10 @@ enum Part {
     /// `**` at the end or before something else than a slash.
     All,
     /// `[a-z]`, `[^a-z]`.
-    Class { negated: bool, ranges: Vec<(char, char)> },
+    Class {
+        negated: bool,
+        ranges: Vec<(char, char)>,
+    },
 }
 
 /// What is to become of a path.

@@ -180,7 +180,8 @@ fn documents(line: &mut Line, physical: &mut Physical) -> Result<(), Mistake> {
             let Some((_, raw)) = physical.next() else {
                 let at = line.text.find("<<").unwrap_or(0);
                 let place = line.place(at..line.text[at..].find(char::is_whitespace).map_or(line.text.len(), |n| at + n));
-                return Err(Mistake::new(place, format!("the here-document {:?} has no end", document.name)).hint(format!("a line that is just {} ends it", document.name)));
+                return Err(Mistake::new(place, format!("the here-document {:?} has no end", document.name))
+                    .hint(format!("a line that is just {} ends it", document.name)));
             };
             let bare = raw.trim_end_matches(['\r', '\n']);
             if (if document.chomp { bare.trim_start_matches('\t') } else { bare }) == document.name {

@@ -4,8 +4,27 @@ use super::plan::{Mount, MountKind, Origin, Sharing};
 use crate::spec::validate::suggest;
 
 const KINDS: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
-const KEYS: [&str; 19] =
-    ["type", "from", "source", "src", "target", "dst", "destination", "readonly", "ro", "readwrite", "rw", "required", "size", "id", "sharing", "mode", "uid", "gid", "env"];
+const KEYS: [&str; 19] = [
+    "type",
+    "from",
+    "source",
+    "src",
+    "target",
+    "dst",
+    "destination",
+    "readonly",
+    "ro",
+    "readwrite",
+    "rw",
+    "required",
+    "size",
+    "id",
+    "sharing",
+    "mode",
+    "uid",
+    "gid",
+    "env",
+];
 
 /// The `from` of a mount, before anything is expanded.
 pub fn from(text: &str) -> Option<String> {
@@ -70,7 +89,10 @@ pub fn parse(text: &str, around: &Around) -> Result<Mount, String> {
     };
     let target = super::path::absolute(around.cwd, &keys.target);
     if target == "/" {
-        return Err(format!("the target is {:?} in the working directory {:?}: a directory other than / is needed, as in target=/src", keys.target, around.cwd));
+        return Err(format!(
+            "the target is {:?} in the working directory {:?}: a directory other than / is needed, as in target=/src",
+            keys.target, around.cwd
+        ));
     }
     let readonly = keys.readonly.unwrap_or(keys.kind == "bind");
     Ok(Mount { target, readonly, kind })
@@ -225,16 +247,26 @@ mod tests {
     #[test]
     fn kinds() {
         let bind = parse("target=src,source=./a/../b,from=img").unwrap();
-        assert_eq!(bind, Mount { target: "/work/src".into(), readonly: true, kind: MountKind::Bind { from: Origin::Image("img".into()), source: "/b".into() } });
+        assert_eq!(
+            bind,
+            Mount { target: "/work/src".into(), readonly: true, kind: MountKind::Bind { from: Origin::Image("img".into()), source: "/b".into() } }
+        );
         assert_eq!(parse("type=bind").unwrap().target, "/work");
         assert!(!parse("dst=/a,rw").unwrap().readonly);
         assert!(parse("dst=/a,rw=false").unwrap().readonly);
         let cache = parse("type=cache,target=/root/.cache/,sharing=LOCKED,mode=0700,uid=7").unwrap();
-        let kind = MountKind::Cache { id: "/root/.cache".into(), sharing: Sharing::Locked, from: Origin::Scratch, source: "/".into(), mode: 0o700, owner: (7, 0) };
+        let kind =
+            MountKind::Cache { id: "/root/.cache".into(), sharing: Sharing::Locked, from: Origin::Scratch, source: "/".into(), mode: 0o700, owner: (7, 0) };
         assert_eq!(cache, Mount { target: "/root/.cache".into(), readonly: false, kind });
-        assert_eq!(parse("type=tmpfs,target=/$X,size=1.5k").unwrap(), Mount { target: "/x".into(), readonly: false, kind: MountKind::Tmpfs { size: Some(1536) } });
+        assert_eq!(
+            parse("type=tmpfs,target=/$X,size=1.5k").unwrap(),
+            Mount { target: "/x".into(), readonly: false, kind: MountKind::Tmpfs { size: Some(1536) } }
+        );
         let ssh = parse("type=ssh").unwrap();
-        assert_eq!((ssh.target.as_str(), ssh.kind), ("/run/buildkit/ssh_agent.0", MountKind::Ssh { id: "default".into(), required: false, mode: 0o600, owner: (0, 0), sets_env: true }));
+        assert_eq!(
+            (ssh.target.as_str(), ssh.kind),
+            ("/run/buildkit/ssh_agent.0", MountKind::Ssh { id: "default".into(), required: false, mode: 0o600, owner: (0, 0), sets_env: true })
+        );
     }
 
     #[test]

@@ -26,7 +26,11 @@ pub fn outline(file: &Dockerfile, inputs: &Inputs) -> Result<Outline> {
     let needed = needed(&all, target);
     let unused = args::unused(file, inputs);
     if !unused.is_empty() {
-        warnings.push(Warning { source: file.stages[target].from.source.clone(), rule: parse::UNUSED_BUILD_ARG, message: format!("no ARG declares the --build-arg {}", unused.join(", ")) });
+        warnings.push(Warning {
+            source: file.stages[target].from.source.clone(),
+            rule: parse::UNUSED_BUILD_ARG,
+            message: format!("no ARG declares the --build-arg {}", unused.join(", ")),
+        });
     }
     let warnings = file.check(warnings)?;
     let (stages, spare) = all.into_iter().partition(|stage| needed.contains(&stage.index));
@@ -68,7 +72,14 @@ fn epoch(inputs: &Inputs, globals: &Values) -> Result<Option<u64>> {
     text.map(|text| text.parse().map_err(|_| Error::usage(format!("{NAME} is {text:?}")).hint("it is a number of seconds since 1970"))).transpose()
 }
 
-fn stage(file: &Dockerfile, inputs: &Inputs, globals: &Values, before: &[StageOutline], index: usize, warnings: &mut Vec<Warning>) -> Result<StageOutline, Mistake> {
+fn stage(
+    file: &Dockerfile,
+    inputs: &Inputs,
+    globals: &Values,
+    before: &[StageOutline],
+    index: usize,
+    warnings: &mut Vec<Warning>,
+) -> Result<StageOutline, Mistake> {
     let stage = &file.stages[index];
     let name = stage.name.clone().unwrap_or_else(|| format!("stage-{index}"));
     let mut unset = BTreeSet::new();
@@ -81,18 +92,29 @@ fn stage(file: &Dockerfile, inputs: &Inputs, globals: &Values, before: &[StageOu
         unset.extend(found.missing);
         Ok(found.text)
     };
-    let mut out = StageOutline { index, name, base: Origin::Scratch, platform: inputs.target_platform.clone(), needs: BTreeSet::new(), source: stage.from.source.clone() };
+    let mut out = StageOutline {
+        index,
+        name,
+        base: Origin::Scratch,
+        platform: inputs.target_platform.clone(),
+        needs: BTreeSet::new(),
+        source: stage.from.source.clone(),
+    };
     if is_replaced(stage, inputs) {
         out.base = Origin::Named(stage.name.clone().unwrap_or_default());
         return Ok(out);
     }
     let base = expand(&stage.base, warnings)?;
     if base.is_empty() {
-        return Err(stage.from.mistake(format!("the image is {:?}, which is empty", stage.base)).hint("an ARG before the first FROM may give it a value, or --build-arg"));
+        return Err(stage
+            .from
+            .mistake(format!("the image is {:?}, which is empty", stage.base))
+            .hint("an ARG before the first FROM may give it a value, or --build-arg"));
     }
     let platform = stage.platform.as_ref().map(|text| expand(text, warnings)).transpose()?;
     let wrong = |message: String| {
-        let hint = unset.iter().next().map_or(String::new(), |name| format!("${name} is not set: an ARG before the first FROM may give it a value, or --build-arg"));
+        let hint =
+            unset.iter().next().map_or(String::new(), |name| format!("${name} is not set: an ARG before the first FROM may give it a value, or --build-arg"));
         stage.from.mistake(message).hint(hint)
     };
     out.base = self::base(file, inputs, &base, index).map_err(wrong)?;

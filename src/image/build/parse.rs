@@ -68,8 +68,14 @@ pub struct Instruction {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     From,
-    Add { sources: Vec<String>, to: String },
-    Copy { sources: Vec<String>, to: String },
+    Add {
+        sources: Vec<String>,
+        to: String,
+    },
+    Copy {
+        sources: Vec<String>,
+        to: String,
+    },
     Run(Command),
     Cmd(Command),
     Entrypoint(Command),
@@ -163,7 +169,8 @@ impl Dockerfile {
         if fatal.is_empty() {
             return Ok(warnings);
         }
-        let lines: Vec<String> = fatal.iter().map(|w| format!("{}:{}: {}: {}\n{}", self.name, w.source.first_line, w.rule, w.message, self.excerpt(&w.source))).collect();
+        let lines: Vec<String> =
+            fatal.iter().map(|w| format!("{}:{}: {}: {}\n{}", self.name, w.source.first_line, w.rule, w.message, self.excerpt(&w.source))).collect();
         Err(Error::other(lines.join("\n"), "", "").hint("# check=error=true makes warnings errors"))
     }
 
@@ -245,7 +252,11 @@ impl Parser {
             },
             (_, Some(stage)) => {
                 if matches!(instruction.kind, Kind::Maintainer(_)) {
-                    self.warnings.push(Warning { source: instruction.source.clone(), rule: "MaintainerDeprecated", message: "MAINTAINER is deprecated: use LABEL org.opencontainers.image.authors".into() });
+                    self.warnings.push(Warning {
+                        source: instruction.source.clone(),
+                        rule: "MaintainerDeprecated",
+                        message: "MAINTAINER is deprecated: use LABEL org.opencontainers.image.authors".into(),
+                    });
                 }
                 stage.instructions.push(instruction);
             }
@@ -253,7 +264,8 @@ impl Parser {
             (_, None) => {
                 // A FROM that is wrong has been told already.
                 if self.mistakes.is_empty() {
-                    self.mistakes.push(instruction.mistake("there is no FROM before it").hint("only ARG, comments and directives may stand before the first FROM"));
+                    self.mistakes
+                        .push(instruction.mistake("there is no FROM before it").hint("only ARG, comments and directives may stand before the first FROM"));
                 }
             }
         }
@@ -268,7 +280,8 @@ impl Parser {
         };
         let lower = name.map(str::to_lowercase);
         if let (Some(name), Some(lower)) = (name, &lower) {
-            let good = lower.starts_with(|c: char| c.is_ascii_lowercase()) && lower.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c));
+            let good =
+                lower.starts_with(|c: char| c.is_ascii_lowercase()) && lower.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c));
             if !good {
                 return Err(from.mistake(format!("{name:?} can't be a stage's name")).hint("letters, digits and - _ . are allowed, the first a letter"));
             }
@@ -293,7 +306,9 @@ fn foreign_frontend(value: &str, place: &Range<usize>) -> Option<Mistake> {
     let name = image.strip_prefix("docker.io/").unwrap_or(image);
     let name = name.split(['@', ':']).next().unwrap_or_default();
     let ours = matches!(name, "docker/dockerfile" | "docker/dockerfile-upstream");
-    (!ours).then(|| Mistake::new(place.clone(), format!("syntax {image:?} names a frontend that is not here")).hint("docker/dockerfile is built in; others are not fetched"))
+    (!ours).then(|| {
+        Mistake::new(place.clone(), format!("syntax {image:?} names a frontend that is not here")).hint("docker/dockerfile is built in; others are not fetched")
+    })
 }
 
 fn check(value: &str, place: &Range<usize>) -> Result<Check, Mistake> {
@@ -395,7 +410,11 @@ impl Reader<'_> {
             Ok(None) => Err(self.wrong(self.head.keyword.clone(), "it is no instruction")),
             Err(e) => {
                 // Of HEALTHCHECK the crate has read a letter too much by then.
-                let at = if self.rule.keyword == "HEALTHCHECK" { self.head.arguments.start } else { self.offset(e.column().saturating_sub(1).min(self.line.text.len())) };
+                let at = if self.rule.keyword == "HEALTHCHECK" {
+                    self.head.arguments.start
+                } else {
+                    self.offset(e.column().saturating_sub(1).min(self.line.text.len()))
+                };
                 Err(self.wrong(at..self.head.arguments.end.max(at), format!("{e:#}")))
             }
         }
@@ -519,7 +538,9 @@ impl Reader<'_> {
         let pair = |(at, word): &(usize, String)| match word.split_once('=') {
             Some(("", _)) => Err(self.wrong(self.word_place(*at, word), "there is no name before =")),
             Some((name, value)) => Ok(Pair { name: name.into(), value: value.into(), legacy: false }),
-            None => Err(self.wrong(self.word_place(*at, word), format!("{word:?} has no =")).hint("NAME=VALUE is needed; quotes keep a value with blanks together")),
+            None => {
+                Err(self.wrong(self.word_place(*at, word), format!("{word:?} has no =")).hint("NAME=VALUE is needed; quotes keep a value with blanks together"))
+            }
         };
         words.iter().map(pair).collect()
     }

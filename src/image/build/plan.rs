@@ -276,9 +276,19 @@ pub enum CopySource {
     /// What matches `pattern` below the directory `base` of `from`; of a directory what is in it. Both are absolute;
     /// `base` is `/` but for `--parents` with a `/./`. With `--parents` the path below `base` is kept. Nothing that matches
     /// is an error unless there are wildcards. With `unpack` a local tar archive is unpacked.
-    Files { from: Origin, base: String, pattern: String, unpack: bool },
+    Files {
+        from: Origin,
+        base: String,
+        pattern: String,
+        unpack: bool,
+    },
     /// A file from the web, to be named `name`.
-    Http { url: String, name: String, checksum: Option<Digest>, unpack: bool },
+    Http {
+        url: String,
+        name: String,
+        checksum: Option<Digest>,
+        unpack: bool,
+    },
     Git(Git),
     /// A here-document, mode 0644.
     Inline(Inline),

@@ -20,17 +20,9 @@ pub enum FlagKind {
 use FlagKind::{List, Switch, Text};
 
 const HEALTH: &[(&str, FlagKind)] = &[("interval", Text), ("timeout", Text), ("start-period", Text), ("start-interval", Text), ("retries", Text)];
-const COPY: &[(&str, FlagKind)] =
-    &[("from", Text), ("chown", Text), ("chmod", Text), ("link", Switch), ("parents", Switch), ("exclude", List)];
-const ADD: &[(&str, FlagKind)] = &[
-    ("chown", Text),
-    ("chmod", Text),
-    ("link", Switch),
-    ("exclude", List),
-    ("checksum", Text),
-    ("keep-git-dir", Switch),
-    ("unpack", Switch),
-];
+const COPY: &[(&str, FlagKind)] = &[("from", Text), ("chown", Text), ("chmod", Text), ("link", Switch), ("parents", Switch), ("exclude", List)];
+const ADD: &[(&str, FlagKind)] =
+    &[("chown", Text), ("chmod", Text), ("link", Switch), ("exclude", List), ("checksum", Text), ("keep-git-dir", Switch), ("unpack", Switch)];
 
 const fn rule(keyword: &'static str, usage: &'static str, flags: &'static [(&'static str, FlagKind)]) -> Rule {
     Rule { keyword, usage, flags }

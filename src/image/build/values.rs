@@ -80,7 +80,8 @@ pub fn is_signal(text: &str) -> bool {
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let offset = |prefix: &str| name.strip_prefix(prefix).is_some_and(|n| n.is_empty() || n.trim_start_matches(['+', '-']).parse::<u32>().is_ok_and(|n| n <= 30));
+    let offset =
+        |prefix: &str| name.strip_prefix(prefix).is_some_and(|n| n.is_empty() || n.trim_start_matches(['+', '-']).parse::<u32>().is_ok_and(|n| n <= 30));
     SIGNALS.contains(&name) || ["XCPU", "XFSZ"].contains(&name) || offset("RTMIN") || offset("RTMAX")
 }
 

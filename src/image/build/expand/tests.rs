@@ -1,7 +1,8 @@
 use super::*;
 
 fn lookup(name: &str) -> Option<String> {
-    let table = [("HOME", "/root"), ("SH", "bash"), ("EMPTY", ""), ("WIDE", "a  b"), ("LEAD", "  x"), ("TAR", "app.tar.gz"), ("UNI", "größe"), ("STAR", "a*b*c")];
+    let table =
+        [("HOME", "/root"), ("SH", "bash"), ("EMPTY", ""), ("WIDE", "a  b"), ("LEAD", "  x"), ("TAR", "app.tar.gz"), ("UNI", "größe"), ("STAR", "a*b*c")];
     table.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string())
 }
 

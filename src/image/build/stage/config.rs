@@ -158,7 +158,11 @@ impl Planner<'_> {
 
     fn prefers_array(&mut self, instruction: &Instruction, command: &Command, keyword: &str) {
         if matches!(command, Command::Shell(_)) && self.state.config.shell.is_empty() {
-            self.warn(instruction, "JSONArgsRecommended", format!("{keyword} in a shell doesn't get the signals of the system: {keyword} [\"program\", \"argument\"] does"));
+            self.warn(
+                instruction,
+                "JSONArgsRecommended",
+                format!("{keyword} in a shell doesn't get the signals of the system: {keyword} [\"program\", \"argument\"] does"),
+            );
         }
     }
 
@@ -166,7 +170,11 @@ impl Planner<'_> {
         let lower = name.to_ascii_lowercase();
         let is_public = lower.split('_').any(|part| part == "public");
         if !is_public && lower.split('_').any(|part| SECRET.contains(&part)) {
-            self.warn(instruction, "SecretsUsedInArgOrEnv", format!("{name} looks like a secret, and its value is kept in the image: use RUN --mount=type=secret"));
+            self.warn(
+                instruction,
+                "SecretsUsedInArgOrEnv",
+                format!("{name} looks like a secret, and its value is kept in the image: use RUN --mount=type=secret"),
+            );
         }
     }
 }

@@ -62,7 +62,10 @@ const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 
 #[test]
 fn run_has_what_it_depends_on() {
-    let plan = plan_with("FROM scratch\nARG A=1 B C=x\nENV D=\"$A $C\" C=y\nWORKDIR /w\nWORKDIR sub/..\nUSER me:us\nRUN --network=none echo $D", &[("B", "b"), ("http_proxy", "p")]);
+    let plan = plan_with(
+        "FROM scratch\nARG A=1 B C=x\nENV D=\"$A $C\" C=y\nWORKDIR /w\nWORKDIR sub/..\nUSER me:us\nRUN --network=none echo $D",
+        &[("B", "b"), ("http_proxy", "p")],
+    );
     let run = run(plan.steps.last().unwrap());
     assert_eq!(run.args, ["/bin/sh", "-c", "echo $D"]);
     assert_eq!(run.env, [DEFAULT_PATH, "A=1", "B=b", "D=1 x", "C=y"]);
@@ -87,7 +90,10 @@ fn here_documents_of_run() {
     let steps = plan("SHELL [\"/bin/bash\", \"-c\"]\nRUN <<EOF\na\nb\nEOF\nRUN <<X\n#!/bin/x\ny\nX\nRUN cat <<-1 <<2\n\t1a\n\t1\n2a\n2\n").steps;
     assert_eq!(run(&steps[1]).args, ["/bin/bash", "-c", "a\nb\n"]);
     assert_eq!(steps[1].title, "RUN <<EOF (a...)");
-    assert_eq!((&run(&steps[2]).args[2], &run(&steps[2]).script), (&"/dev/pipes/X".to_string(), &Some(Inline { name: "X".into(), data: "#!/bin/x\ny\n".into() })));
+    assert_eq!(
+        (&run(&steps[2]).args[2], &run(&steps[2]).script),
+        (&"/dev/pipes/X".to_string(), &Some(Inline { name: "X".into(), data: "#!/bin/x\ny\n".into() }))
+    );
     assert_eq!(run(&steps[3]).args[2], "cat <<-1 <<2\n\t1a\n1\n2a\n2");
 }
 
@@ -117,7 +123,12 @@ fn what_is_copied() {
 #[test]
 fn the_web_and_git() {
     let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    let http = |url: &str, name: &str, checksum: Option<&str>, unpack| CopySource::Http { url: url.into(), name: name.into(), checksum: checksum.map(|d| d.parse().unwrap()), unpack };
+    let http = |url: &str, name: &str, checksum: Option<&str>, unpack| CopySource::Http {
+        url: url.into(),
+        name: name.into(),
+        checksum: checksum.map(|d| d.parse().unwrap()),
+        unpack,
+    };
     assert_eq!(copy(&format!("ADD --checksum={digest} https://h/a/b.tgz?x=/y /d/")).sources, [http("https://h/a/b.tgz?x=/y", "b.tgz", Some(digest), false)]);
     assert_eq!(copy("ADD --unpack http://h/ /d/").sources, [http("http://h/", "__unnamed__", None, true)]);
     let CopySource::Git(git) = copy("ADD --keep-git-dir https://h/a.git#v1:sub /d").sources.remove(0) else { panic!() };
@@ -196,7 +207,10 @@ fn which_args_there_are() {
     assert_eq!(env(&format!("{global}ARG V W U\nRUN x"), &[]), "V=1 W=12");
     assert_eq!(env(&format!("{global}ARG V=own W\nRUN x"), &[("W", "given")]), "V=own W=given");
     assert_eq!(env(&format!("{global}ARG W\nRUN x"), &[("V", "9")]), "W=92");
-    assert_eq!(env("FROM scratch\nARG TARGETPLATFORM TARGETARCH BUILDOS TARGETSTAGE\nRUN x", &[]), "TARGETPLATFORM=linux/amd64 TARGETARCH=amd64 BUILDOS=linux TARGETSTAGE=default");
+    assert_eq!(
+        env("FROM scratch\nARG TARGETPLATFORM TARGETARCH BUILDOS TARGETSTAGE\nRUN x", &[]),
+        "TARGETPLATFORM=linux/amd64 TARGETARCH=amd64 BUILDOS=linux TARGETSTAGE=default"
+    );
     assert_eq!(env("FROM scratch\nARG A=1 B=$A\nENV A=2\nRUN x", &[]), "B=1 A=2");
     assert_eq!(env("FROM scratch\nARG HTTP_PROXY\nRUN x", &[("HTTP_PROXY", "p")]), "HTTP_PROXY=p");
 }
