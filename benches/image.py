@@ -285,6 +285,8 @@ def main():
     options = parser.parse_args()
     chosen = {name: maker for name, (maker, needs) in CONTENDERS.items() if all(map(shutil.which, needs)) and (not options.only or any(word in name for word in options.only.split(",")))}
     images = options.images.split(",")
+    # So that daemons and mounts go whatever ends us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with contextlib.ExitStack() as stack:
         work = tempfile.mkdtemp(prefix="dhow-bench-")
         stack.callback(shutil.rmtree, work, ignore_errors=True)

@@ -93,6 +93,11 @@ struct Staging {
 }
 
 impl Layers {
+    /// Whether `store` has any.
+    pub fn are_in(store: &Store) -> bool {
+        store.root().join("layers").is_dir()
+    }
+
     /// Those of `store`. Only root can mount an overlay over them.
     pub fn open(store: &Store) -> Result<Layers> {
         if sys::process::geteuid() != 0 {

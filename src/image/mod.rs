@@ -2,7 +2,11 @@
 //!
 //! `reference` names an image, `registry` fetches it, `store` keeps it as an OCI image layout, `transport` reads and
 //! writes other people's layouts and archives. `model` and `platform` are the documents in between, `digest` the names
-//! of all blobs. docs/image.md tells how a fetch works.
+//! of all blobs.
+//!
+//! `brought` is an image to be unpacked, `pipeline` sends its layers through `unpack`, `layers` keeps them to be shared.
+//! `bundle` puts root file system and `convert`ed config together, `live` runs that, `signals` end it cleanly.
+//! docs/image.md tells how a fetch and an unpacking work.
 
 pub mod brought;
 pub mod build;

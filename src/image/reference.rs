@@ -62,17 +62,13 @@ impl Reference {
         Reference { tag: None, digest: Some(digest), ..self.clone() }
     }
 
-    /// As people write it: without what Docker adds (`ubuntu:24.04`).
+    /// As people write it: without what Docker adds (`ubuntu:24.04`), as far as it then still means the same.
     pub fn familiar(&self) -> String {
         let whole = self.to_string();
-        match whole.strip_prefix(HUB).and_then(|rest| rest.strip_prefix('/')) {
-            Some(rest) => match rest.strip_prefix(OFFICIAL) {
-                // A name of two parts would be read as somebody's.
-                Some(official) if !official.contains('/') => official.to_string(),
-                _ => rest.to_string(),
-            },
-            None => whole,
-        }
+        let without_hub = whole.strip_prefix(HUB).and_then(|rest| rest.strip_prefix('/'));
+        let short = [without_hub.and_then(|rest| rest.strip_prefix(OFFICIAL)), without_hub];
+        let same = |text: &&str| parse(text).as_ref() == Ok(self);
+        short.into_iter().flatten().find(same).map_or_else(|| whole.clone(), String::from)
     }
 }
 
@@ -230,7 +226,15 @@ mod tests {
 
     #[test]
     fn familiar_names_read_back() {
-        for text in ["ubuntu:24.04", "me/app:latest", "localhost:5000/a:x", "ghcr.io/a/b:c", "docker.io/library/a/b:c"] {
+        for text in [
+            "ubuntu:24.04",
+            "me/app:latest",
+            "localhost:5000/a:x",
+            "ghcr.io/a/b:c",
+            "docker.io/library/a/b:c",
+            "docker.io/example.com/x",
+            "docker.io/library/localhost/x",
+        ] {
             let reference: Reference = text.parse().unwrap();
             assert_eq!(reference.familiar().parse::<Reference>().unwrap(), reference, "{text}");
         }

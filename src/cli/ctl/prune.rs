@@ -3,13 +3,15 @@
 use super::images::human;
 use super::{Call, Verb, output};
 use crate::image::build::cache;
+use crate::image::layers::Layers;
 use anyhow::Result;
 
 pub(crate) const VERB: Verb = Verb {
     name: "prune",
     about: "remove from the store what no image needs",
-    details: "Blobs that belong to no image go, what broken fetches left, and all that builds keep: the steps' results and the\n\
-        caches that RUNs mount. It waits for fetches and builds that are under way.",
+    details: "Blobs that belong to no image go, unpacked layers that neither an image nor a bundle is made of, what broken\n\
+        fetches left, and all that builds keep: the steps' results and the caches that RUNs mount. It waits for those that\n\
+        are under way.",
     run,
     ..Verb::BASE
 };
@@ -17,8 +19,12 @@ pub(crate) const VERB: Verb = Verb {
 fn run(call: &Call) -> Result<u8> {
     let store = call.store()?;
     let pruned = store.prune()?;
-    let cache = cache::prune(&store)?;
     output::print(&format!("removed {} blobs, {}\n", pruned.blobs, human(pruned.bytes)))?;
+    if Layers::are_in(&store) {
+        let layers = Layers::open(&store)?.prune(&store)?;
+        output::print(&format!("removed {} unpacked layers, {}\n", layers.layers, human(layers.bytes)))?;
+    }
+    let cache = cache::prune(&store)?;
     if cache.records + cache.mounts > 0 {
         output::print(&format!("removed {} steps of builds, {} mounted caches\n", cache.records, cache.mounts))?;
     }
