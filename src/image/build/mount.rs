@@ -69,8 +69,8 @@ pub fn parse(text: &str, around: &Around) -> Result<Mount, String> {
         _ => return Ok(agent(keys, required, owner, around)),
     };
     let target = super::path::absolute(around.cwd, &keys.target);
-    if target == "/" || keys.target.is_empty() {
-        return Err(format!("the target is {:?}: a directory other than / is needed, as in target=/src", keys.target));
+    if target == "/" {
+        return Err(format!("the target is {:?} in the working directory {:?}: a directory other than / is needed, as in target=/src", keys.target, around.cwd));
     }
     let readonly = keys.readonly.unwrap_or(keys.kind == "bind");
     Ok(Mount { target, readonly, kind })
@@ -226,6 +226,7 @@ mod tests {
     fn kinds() {
         let bind = parse("target=src,source=./a/../b,from=img").unwrap();
         assert_eq!(bind, Mount { target: "/work/src".into(), readonly: true, kind: MountKind::Bind { from: Origin::Image("img".into()), source: "/b".into() } });
+        assert_eq!(parse("type=bind").unwrap().target, "/work");
         assert!(!parse("dst=/a,rw").unwrap().readonly);
         assert!(parse("dst=/a,rw=false").unwrap().readonly);
         let cache = parse("type=cache,target=/root/.cache/,sharing=LOCKED,mode=0700,uid=7").unwrap();
@@ -266,7 +267,7 @@ mod tests {
             ("target", "target needs a value"),
             ("foo", "unknown"),
             ("target=/", "other than /"),
-            ("type=bind", "other than /"),
+            ("target=..", "other than /"),
             ("target=/a,size=1", "doesn't go with type=bind, but with tmpfs"),
             ("type=cache,target=/a,sharing=x", "shared, private, locked"),
             ("type=cache,target=/a,mode=9", "octal"),

@@ -26,9 +26,9 @@ pub fn outline(file: &Dockerfile, inputs: &Inputs) -> Result<Outline> {
     let needed = needed(&all, target);
     let unused = args::unused(file, inputs);
     if !unused.is_empty() {
-        warnings.push(Warning { source: file.stages[target].from.source.clone(), rule: "UnusedBuildArg", message: format!("no ARG declares the --build-arg {}", unused.join(", ")) });
+        warnings.push(Warning { source: file.stages[target].from.source.clone(), rule: parse::UNUSED_BUILD_ARG, message: format!("no ARG declares the --build-arg {}", unused.join(", ")) });
     }
-    warnings.retain(|warning| file.warns(warning.rule));
+    let warnings = file.check(warnings)?;
     let (stages, spare) = all.into_iter().partition(|stage| needed.contains(&stage.index));
     Ok(Outline { stages, spare, target, epoch: epoch(inputs, &globals)?, warnings })
 }

@@ -3,7 +3,7 @@
 use super::cache::{self, Cache};
 use super::ignore::Verdict;
 use super::output::{Ended, Output};
-use super::plan::{HISTORY_COMMENT, Origin, Outline, StageOutline, StagePlan, State};
+use super::plan::{Action, HISTORY_COMMENT, Origin, Outline, StageOutline, StagePlan, State};
 use super::request::{BuildRequest, NamedContext};
 use super::tip::{Promise, Tip};
 use crate::image::brought::Brought;
@@ -229,12 +229,15 @@ impl<'a> Build<'a> {
         let needs = plan.needs();
         let spare = self.front.outline.spare.iter().filter(|spare| needs.contains(&Origin::Stage(spare.index)));
         spare.into_iter().try_for_each(|stage| self.begin(scope, stage))?;
-        let count = plan.steps.len();
-        for (number, step) in plan.steps.iter().enumerate() {
+        // As BuildKit counts: FROM an image, and what is done; not what only changes the config.
+        let mut number = usize::from(matches!(stage.base, Origin::Image(_) | Origin::Named(_)));
+        let count = number + plan.steps.iter().filter(|step| step.action != Action::Config).count();
+        for step in &plan.steps {
             if self.stopper.is_stopped() {
                 return Err(interrupted());
             }
-            let title = format!("[{} {}/{count}] {}", stage.name, number + 1, step.title);
+            number += usize::from(step.action != Action::Config);
+            let title = format!("[{} {number}/{count}] {}", stage.name, step.title);
             self.step(scope, &mut tip, step, &title)?;
         }
         tip.state = plan.end;

@@ -30,9 +30,7 @@ pub fn plan_stage(file: &Dockerfile, inputs: &Inputs, index: usize, state: State
     let globals = args::globals(file, inputs).map_err(|m| file.error(&m))?;
     let mut planner = Planner { file, inputs, stage, index, globals, state, warnings: Vec::new(), seen: BTreeSet::new() };
     let steps = planner.run().map_err(|m| file.error(&m))?;
-    let mut warnings = planner.warnings;
-    warnings.retain(|warning| file.warns(warning.rule));
-    Ok(StagePlan { index, steps, end: planner.state, warnings })
+    Ok(StagePlan { index, steps, end: planner.state, warnings: file.check(planner.warnings)? })
 }
 
 struct Planner<'a> {

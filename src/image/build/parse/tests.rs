@@ -115,9 +115,13 @@ fn directives() {
     }
     refused("# syntax=me/front:1\nFROM x", &["Dockerfile:1:1", "me/front:1", "not fetched"]);
     let file = parse("# check=skip=StageNameCasing;error=true\nFROM x AS A");
-    assert!(file.warnings.is_empty() && file.check.error);
+    assert!(file.check(file.warnings.clone()).unwrap().is_empty() && file.check.error);
+    let strict = parse("# check=error=true\nFROM x AS A");
+    let message = strict.check(strict.warnings.clone()).unwrap_err().to_string();
+    assert!(message.contains("Dockerfile:2: StageNameCasing") && message.contains("  2 | FROM x AS A"), "{message}");
     refused("# check=ship=x\nFROM x", &["did you mean skip?"]);
-    assert!(parse("# check=skip=all\nFROM x AS A\nRUN a \\\n\n b").warnings.is_empty());
+    let quiet = parse("# check=skip=all\nFROM x AS A\nRUN a \\\n\n b");
+    assert!(quiet.check(quiet.warnings.clone()).unwrap().is_empty());
     assert_eq!(parse("FROM x\nMAINTAINER me\nRUN a \\\n\n b").warnings.len(), 2);
 }
 

@@ -1,0 +1,172 @@
+//! The golden build plans: what a Dockerfile comes to, as JSON, so that a change of it is seen.
+//!
+//! Each `conformance/dockerfiles/NAME.Dockerfile` is outlined and planned whole, with what `NAME.inputs.json` says if it
+//! is there (`args`, `target`, `platform`, `contexts`, and `images`: configs by reference). Images without a config have
+//! an empty one. `DHOW_BLESS=1 cargo test --test dockerfile` writes the answers anew; read the difference.
+
+use dhow::image::build::outline::outline;
+use dhow::image::build::parse::Dockerfile;
+use dhow::image::build::plan::{Inputs, Origin, Outline, State};
+use dhow::image::build::stage::plan_stage;
+use dhow::image::{ImageConfig, Platform};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct Given {
+    args: BTreeMap<String, String>,
+    target: Option<String>,
+    platform: Option<String>,
+    contexts: BTreeSet<String>,
+    images: BTreeMap<String, Value>,
+}
+
+impl Given {
+    fn inputs(&self) -> Inputs {
+        let platform = |text: &str| text.parse::<Platform>().unwrap();
+        let target_platform = platform(self.platform.as_deref().unwrap_or("linux/amd64"));
+        Inputs { args: self.args.clone(), target: self.target.clone(), build_platform: platform("linux/amd64"), target_platform, contexts: self.contexts.clone() }
+    }
+
+    fn image(&self, name: &str) -> State {
+        let config = self.images.get(name).cloned().unwrap_or(json!({}));
+        let image = json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}, "config": config});
+        State::of_image(&ImageConfig::parse(image.to_string().as_bytes()).unwrap())
+    }
+}
+
+fn dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/dockerfiles")
+}
+
+fn names() -> Vec<String> {
+    let entries = std::fs::read_dir(dir()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = entries.filter_map(|name| name.strip_suffix(".Dockerfile").map(String::from)).collect();
+    names.sort();
+    names
+}
+
+/// The outline and the plans of its stages; or the error.
+fn planned(name: &str) -> Value {
+    let text = std::fs::read(dir().join(format!("{name}.Dockerfile"))).unwrap();
+    let given: Given = std::fs::read(dir().join(format!("{name}.inputs.json"))).map_or_else(|_| Given::default(), |text| serde_json::from_slice(&text).unwrap());
+    let inputs = given.inputs();
+    let planned = Dockerfile::parse("Dockerfile", &text).and_then(|file| {
+        let outline: Outline = outline(&file, &inputs)?;
+        let mut states: BTreeMap<usize, State> = BTreeMap::new();
+        let mut stages = Vec::new();
+        for stage in &outline.stages {
+            let state = match &stage.base {
+                Origin::Stage(index) => states[index].clone(),
+                Origin::Image(name) => given.image(name),
+                _ => State::scratch(),
+            };
+            let plan = plan_stage(&file, &inputs, stage.index, state)?;
+            stages.push(serde_json::to_value(&plan).unwrap());
+            states.insert(stage.index, plan.end);
+        }
+        Ok(json!({"outline": outline, "stages": stages}))
+    });
+    planned.unwrap_or_else(|e| json!({"error": e.to_string().lines().collect::<Vec<_>>()}))
+}
+
+#[test]
+fn plans_are_as_they_were() {
+    let mut wrong = Vec::new();
+    for name in names() {
+        let file = dir().join(format!("{name}.json"));
+        let text = serde_json::to_string_pretty(&planned(&name)).unwrap() + "\n";
+        if std::env::var_os("DHOW_BLESS").is_some() {
+            std::fs::write(&file, &text).unwrap();
+        }
+        let golden = std::fs::read_to_string(&file).unwrap_or_default();
+        if golden != text {
+            let at = golden.lines().zip(text.lines()).position(|(old, new)| old != new).unwrap_or(golden.lines().count().min(text.lines().count()));
+            wrong.push(format!("{name}: line {}: was {:?}, is {:?}", at + 1, golden.lines().nth(at), text.lines().nth(at)));
+        }
+    }
+    assert!(names().len() >= 10, "the Dockerfiles were found");
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// The same text gives the same plan, whatever its lines' ends and a mark at its start.
+#[test]
+fn line_ends_make_no_difference() {
+    for name in names() {
+        let text = std::fs::read_to_string(dir().join(format!("{name}.Dockerfile"))).unwrap();
+        // A here-document's data keeps its line ends.
+        if text.contains("<<") {
+            continue;
+        }
+        let plan = |text: &str| {
+            let file = Dockerfile::parse("d", text.as_bytes()).map_err(|e| e.to_string().replace('\r', ""))?;
+            let stages: Vec<_> = file.stages.into_iter().map(|stage| (stage.base, stage.name, stage.instructions.into_iter().map(|i| (i.kind, i.flags)).collect::<Vec<_>>())).collect();
+            Ok::<_, String>(format!("{stages:?}"))
+        };
+        let bom = format!("\u{feff}{text}");
+        assert_eq!(plan(&text), plan(&bom), "{name}");
+        let windows = text.replace('\n', "\r\n");
+        assert_eq!(plan(&text).is_ok(), plan(&windows).is_ok(), "{name}");
+        if let (Ok(unix), Ok(windows)) = (plan(&text), plan(&windows)) {
+            assert_eq!(unix, windows, "{name}");
+        }
+    }
+}
+
+/// Characters that mean something, for [`mutated`].
+const MEANS: &str = "\\`\n\r\t $ {}'\"#<>-=[],:/*?%+@!|é\u{feff}";
+
+/// `text` with a few characters changed, by a generator that `seed` starts.
+fn mutated(text: &str, seed: &mut u64) -> String {
+    let mut next = |most: usize| {
+        // xorshift64
+        *seed ^= *seed << 13;
+        *seed ^= *seed >> 7;
+        *seed ^= *seed << 17;
+        (*seed % most.max(1) as u64) as usize
+    };
+    let mut chars: Vec<char> = text.chars().collect();
+    let means: Vec<char> = MEANS.chars().collect();
+    for _ in 0..1 + next(4) {
+        let at = next(chars.len());
+        match next(4) {
+            0 => drop(chars.drain(at..(at + next(6)).min(chars.len()))),
+            1 => chars.truncate(at),
+            2 => chars.insert(at, means[next(means.len())]),
+            _ => {
+                let other = next(chars.len());
+                let piece: Vec<char> = chars[other..(other + next(20)).min(chars.len())].to_vec();
+                chars.splice(at..at, piece);
+            }
+        }
+        if chars.is_empty() {
+            break;
+        }
+    }
+    chars.into_iter().collect()
+}
+
+/// Whatever stands in a Dockerfile, there is an answer. (fuzz/ has the same for machines with more time.)
+#[test]
+fn nothing_makes_it_panic() {
+    let (mut seed, mut good) = (0x5eed_5eed_5eed_5eed, 0);
+    let inputs = Given::default().inputs();
+    for name in names() {
+        let text = std::fs::read_to_string(dir().join(format!("{name}.Dockerfile"))).unwrap();
+        for _ in 0..400 {
+            let text = mutated(&text, &mut seed);
+            let Ok(file) = Dockerfile::parse("Dockerfile", text.as_bytes()) else { continue };
+            let _ = outline(&file, &inputs);
+            for index in 0..file.stages.len() {
+                if let Ok(plan) = plan_stage(&file, &inputs, index, State::scratch()) {
+                    good += 1;
+                    assert!(plan.steps.iter().all(|step| !file.excerpt(&step.source).is_empty()), "{text:?}");
+                }
+            }
+        }
+    }
+    assert!(good > 1000, "{good} of the changed files could be planned");
+}

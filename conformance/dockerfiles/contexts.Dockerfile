@@ -1,0 +1,5 @@
+FROM debian:12 AS base
+RUN never
+FROM alpine
+COPY --from=base /a /
+COPY --from=docs . /docs

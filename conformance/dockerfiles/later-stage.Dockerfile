@@ -1,0 +1,3 @@
+FROM scratch
+COPY --from=last a b
+FROM scratch AS last
