@@ -505,6 +505,23 @@ fn a_failing_run_tells_all_and_leaves_nothing() {
     site.assert_nothing_left();
 }
 
+/// The store may be named from where one is, and what it has of builds is removed on demand.
+#[test]
+fn a_relative_store_and_prune() {
+    needs_root!();
+    let site = Site::new("relative");
+    site.write("Dockerfile", "FROM base\nRUN --mount=type=cache,target=/c echo 1 > /c/x\n");
+    let build = || site.0.ctl(&["--store", "store", "build", "ctx"]);
+    assert_eq!(done(&build()).len(), 1);
+    build().ok();
+    let pruned = site.0.ctl(&["prune"]);
+    assert!(pruned.ok().contains("1 mounted caches"), "{pruned:?}");
+    assert_eq!(fs::read_dir(site.0.path("store/build/mounts")).unwrap().count(), 0);
+    let again = build();
+    again.ok();
+    assert_eq!(done(&again).len(), 1, "{}", again.err);
+}
+
 /// Broken off by a signal, and killed: what is left the next build removes.
 #[test]
 fn interrupted_builds_leave_nothing() {

@@ -31,6 +31,9 @@ const MOST_TEXT: u64 = 4 << 20;
 /// cache.
 pub fn build(request: &BuildRequest, around: &Around, signals: &Signals) -> Result<Image> {
     solve::prepare()?;
+    // Threads mount with working directories of their own, and the runtime has another.
+    let root = std::path::absolute(around.store.root()).map_err(failed("looking for", around.store.root()))?;
+    let around = &Around { store: Store::open(&root)?, client: around.client.clone(), runtime: around.runtime.clone(), progress: around.progress.clone() };
     let stopper = Stopper::default();
     let stop = stopper.clone();
     signals.stop_by(move || stop.stop());
