@@ -317,28 +317,31 @@ def main():
             except (OSError, subprocess.CalledProcessError) as e:
                 print(f"left out: {name}: {e}", file=sys.stderr)
         results = {}
-        for number in range(options.rounds + 1):
-            for image in images:
-                for name, (run, clean) in ready.items():
-                    try:
-                        result = run(image)
-                    except RuntimeError as e:
-                        print(f"{name}: {e}", file=sys.stderr)
-                        continue
-                    finally:
-                        with contextlib.suppress(subprocess.CalledProcessError):
-                            clean(image)
-                        os.sync()
-                    # The first round warms the page cache of registry and programs.
-                    if number:
-                        results.setdefault((name, image), []).append(result)
-        print("| registry → root file system | " + " | ".join(images) + " |\n|---|" + "---|" * len(images))
-        for name in ready:
-            cells = []
-            for image in images:
-                runs = results.get((name, image), [])
-                cells.append("{:.2f}/{:.2f}/{:.0f}".format(*(statistics.median(column) for column in zip(*runs))) if runs else "–")
-            print(f"| {name} | " + " | ".join(cells) + " |")
+        try:
+            for number in range(options.rounds + 1):
+                for image in images:
+                    for name, (run, clean) in ready.items():
+                        try:
+                            result = run(image)
+                        except RuntimeError as e:
+                            print(f"{name}: {e}", file=sys.stderr)
+                            continue
+                        finally:
+                            with contextlib.suppress(subprocess.CalledProcessError):
+                                clean(image)
+                            os.sync()
+                        # The first round warms the page cache of registry and programs.
+                        if number:
+                            results.setdefault((name, image), []).append(result)
+        finally:
+            # Broken off, it says what it has.
+            print("| registry → root file system | " + " | ".join(images) + " |\n|---|" + "---|" * len(images))
+            for name in ready:
+                cells = []
+                for image in images:
+                    runs = results.get((name, image), [])
+                    cells.append("{:.2f}/{:.2f}/{:.0f}".format(*(statistics.median(column) for column in zip(*runs))) if runs else "–")
+                print(f"| {name} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

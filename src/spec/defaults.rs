@@ -2,6 +2,21 @@
 
 use super::{Capabilities, DeviceRule, IdMapping, Linux, Mount, Namespace, OCI_VERSION, Process, Resources, Rlimit, Root, Spec, User};
 
+pub(crate) const MASKED: [&str; 10] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/sys/firmware",
+    "/proc/scsi",
+];
+
+pub(crate) const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
 /// The default configuration. `rootless` is the caller's (uid, gid): with it a user without privileges can run the
 /// result. The cgroup namespace that runc adds on cgroup v2 is [`with_cgroup_namespace`]'s.
 pub fn default_spec(rootless: Option<(u32, u32)>) -> Spec {
@@ -61,19 +76,8 @@ fn linux() -> Linux {
     Linux {
         resources: Some(Resources { devices: vec![deny_all], ..Resources::default() }),
         namespaces: ["pid", "network", "ipc", "uts", "mount"].map(namespace).into(),
-        masked_paths: strings(&[
-            "/proc/acpi",
-            "/proc/asound",
-            "/proc/kcore",
-            "/proc/keys",
-            "/proc/latency_stats",
-            "/proc/timer_list",
-            "/proc/timer_stats",
-            "/proc/sched_debug",
-            "/sys/firmware",
-            "/proc/scsi",
-        ]),
-        readonly_paths: strings(&["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]),
+        masked_paths: strings(&MASKED),
+        readonly_paths: strings(&READ_ONLY),
         ..Linux::default()
     }
 }
@@ -89,21 +93,26 @@ fn make_rootless(spec: &mut Spec, uid: u32, gid: u32) {
     linux.resources = None;
     for m in &mut spec.mounts {
         if m.destination == "/sys" {
-            *m = mount("/sys", "none", "/sys", &["rbind", "nosuid", "noexec", "nodev", "ro"]);
+            *m = host_sys();
         }
         m.options.retain(|option| !option.starts_with("uid=") && !option.starts_with("gid="));
     }
 }
 
-fn namespace(kind: &str) -> Namespace {
+/// The caller's own sysfs: a fresh one shows a network namespace, so it takes one that is ours.
+pub(crate) fn host_sys() -> Mount {
+    mount("/sys", "none", "/sys", &["rbind", "nosuid", "noexec", "nodev", "ro"])
+}
+
+pub(crate) fn namespace(kind: &str) -> Namespace {
     Namespace { kind: kind.into(), path: String::new() }
 }
 
-fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
+pub(crate) fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
     Mount { destination: destination.into(), kind: kind.into(), source: source.into(), options: strings(options), ..Mount::default() }
 }
 
-fn strings(list: &[&str]) -> Vec<String> {
+pub(crate) fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(|s| (*s).to_owned()).collect()
 }
 

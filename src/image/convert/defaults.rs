@@ -1,6 +1,7 @@
 //! What Docker gives a container of which nothing else is said: mounts, capabilities, devices, masked paths, seccomp.
 
-use crate::spec::{Capabilities, DeviceRule, Linux, Mount, Namespace, Resources, Seccomp};
+use crate::spec::defaults::{MASKED, READ_ONLY, mount, namespace, strings};
+use crate::spec::{Capabilities, DeviceRule, Linux, Mount, Resources, Seccomp};
 use crate::{Error, Result};
 
 /// The shipped profile, which is Docker's (seccomp-profiles/README.md).
@@ -25,22 +26,8 @@ const CAPABILITIES: [&str; 14] = [
     "CAP_AUDIT_WRITE",
 ];
 
-const MASKED: [&str; 12] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-];
-
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// Beside those that every runtime's default has.
+const MASKED_TOO: [&str; 2] = ["/proc/interrupts", "/sys/devices/virtual/powercap"];
 
 /// null, zero, full, tty, random, urandom are made by every runtime; these may be used.
 const DEVICES: [(i64, i64); 6] = [(1, 5), (1, 3), (1, 9), (1, 8), (5, 0), (5, 1)];
@@ -49,13 +36,6 @@ const FUSE: (i64, i64) = (10, 229);
 
 pub fn mounts() -> Vec<Mount> {
     const SAFE: [&str; 3] = ["nosuid", "noexec", "nodev"];
-    let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| Mount {
-        destination: destination.into(),
-        kind: kind.into(),
-        source: source.into(),
-        options: strings(options),
-        ..Mount::default()
-    };
     vec![
         mount("/proc", "proc", "proc", &SAFE),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
@@ -83,9 +63,9 @@ pub fn linux() -> Result<Linux> {
     devices.push(rule(false, "c", Some(FUSE), "rwm"));
     Ok(Linux {
         resources: Some(Resources { devices, ..Resources::default() }),
-        namespaces: ["mount", "network", "uts", "pid", "ipc"].map(|kind| Namespace { kind: kind.into(), ..Namespace::default() }).into(),
+        namespaces: ["mount", "network", "uts", "pid", "ipc"].map(namespace).into(),
         seccomp: Some(seccomp),
-        masked_paths: strings(&MASKED),
+        masked_paths: strings(&[&MASKED[..], &MASKED_TOO].concat()),
         readonly_paths: strings(&READ_ONLY),
         ..Linux::default()
     })
@@ -96,8 +76,4 @@ pub fn capabilities(uid: u32) -> Capabilities {
     let all = strings(&CAPABILITIES);
     let held = if uid == 0 { all.clone() } else { Vec::new() };
     Capabilities { bounding: all, effective: held.clone(), permitted: held, ..Capabilities::default() }
-}
-
-pub(super) fn strings(list: &[&str]) -> Vec<String> {
-    list.iter().map(|s| (*s).to_owned()).collect()
 }

@@ -5,7 +5,8 @@ pub(super) mod user;
 
 use super::ImageConfig;
 use super::unpack::Owners;
-use crate::spec::{IdMapping, Mount, Namespace, OCI_VERSION, Process, Root, Spec};
+use crate::spec::defaults::{host_sys, mount, namespace};
+use crate::spec::{IdMapping, OCI_VERSION, Process, Root, Spec};
 use crate::sys::process::{getegid, geteuid};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
@@ -85,7 +86,6 @@ fn working_dir(dir: &str) -> String {
 /// Namespaces and mounts for the caller's wishes.
 fn adapt(spec: &mut Spec, owners: &Owners, wishes: &Wishes) {
     let linux = &mut spec.linux;
-    let namespace = |kind: &str| Namespace { kind: kind.into(), ..Namespace::default() };
     if wishes.cgroup_v2 {
         linux.namespaces.push(namespace("cgroup"));
     }
@@ -113,24 +113,10 @@ fn adapt(spec: &mut Spec, owners: &Owners, wishes: &Wishes) {
     }
     if wishes.host_network {
         linux.namespaces.retain(|ns| ns.kind != "network");
-        let bind = |path: &str| Mount {
-            destination: path.into(),
-            kind: "bind".into(),
-            source: path.into(),
-            options: defaults::strings(&["rbind", "ro", "nosuid", "nodev"]),
-            ..Mount::default()
-        };
+        let bind = |path: &str| mount(path, "bind", path, &["rbind", "ro", "nosuid", "nodev"]);
         spec.mounts.extend(["/etc/resolv.conf", "/etc/hosts"].map(bind));
         if wishes.rootless.is_some() {
-            // A fresh sysfs shows a network namespace, so it takes one of one's own.
-            for mount in spec.mounts.iter_mut().filter(|m| m.destination == "/sys") {
-                *mount = Mount {
-                    kind: "none".into(),
-                    source: "/sys".into(),
-                    options: defaults::strings(&["rbind", "nosuid", "noexec", "nodev", "ro"]),
-                    ..mount.clone()
-                };
-            }
+            spec.mounts.iter_mut().filter(|m| m.destination == "/sys").for_each(|m| *m = host_sys());
         }
     }
 }

@@ -255,6 +255,7 @@ impl Writer<'_> {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::fs;
 
     #[test]
     fn there_and_back() {
