@@ -1,5 +1,7 @@
 //! Debian's docker-registry on loopback: plain, behind TLS and a password, or behind a token server.
 
+#![allow(dead_code)]
+
 use crate::ctl::Scratch;
 use crate::fake::{Fake, Reply};
 use crate::support::eventually;
