@@ -38,7 +38,7 @@ fn rules(seccomp: &Value) -> Vec<String> {
         for name in rule["names"].as_array().into_iter().flatten() {
             let mut args = rule["args"].as_array().cloned().unwrap_or_default();
             // 0 and absent are the same.
-            for arg in args.iter_mut() {
+            for arg in &mut args {
                 arg.as_object_mut().unwrap().entry("valueTwo").or_insert(json!(0));
             }
             out.push(format!("{name} {} {} {}", rule["action"], rule["errnoRet"], json!(args)));

@@ -1,6 +1,6 @@
 //! Debian's docker-registry on loopback: plain, behind TLS and a password, or behind a token server.
 
-#![allow(dead_code)] // each test program uses a part
+#![allow(dead_code)]
 
 use crate::ctl::Scratch;
 use crate::fake::{Fake, Reply};
