@@ -7,6 +7,7 @@ _dhowctl_flags() {
 	local bring="--platform= --pull --uid-map= --gid-map= --rootless --max-size= --max-ratio= --max-entries= $transfer"
 	case $1 in
 	'') echo --store= --debug --version -v --help -h ;;
+	build) echo --tag= -t= --file= -f= --target= --build-arg= --secret= --ssh= --platform= --label= --no-cache --pull --build-context= --network= --volume= --output= -o= --cache-to= --cache-from= --progress= --runtime= --runtime-root= $transfer --help -h ;;
 	fetch) echo --platform= --all-platforms --output= -o= $transfer --help -h ;;
 	images) echo --format= --quiet -q --help -h ;;
 	inspect) echo --format= --platform= --raw --help -h ;;
@@ -21,7 +22,7 @@ _dhowctl_flags() {
 }
 
 _dhowctl_commands() {
-	echo fetch help images inspect login logout prune push rmi run tag unpack verify version
+	echo build fetch help images inspect login logout prune push rmi run tag unpack verify version
 }
 
 # Does the flag $2 of the command $1 (or the global one) take the next word as its value?
@@ -39,8 +40,10 @@ _dhowctl_value() {
 		esac
 		;;
 	--platform) COMPREPLY=($(compgen -W 'linux/amd64 linux/arm64 linux/arm/v7 linux/s390x linux/ppc64le linux/riscv64' -- "$2")) ;;
+	--network) COMPREPLY=($(compgen -W 'default none host' -- "$2")) ;;
+	--progress) COMPREPLY=($(compgen -W 'auto plain tty quiet' -- "$2")) ;;
 	--store | --cert-dir | --runtime-root) COMPREPLY=($(compgen -d -- "$2")) ;;
-	--registries-conf | --runtime) COMPREPLY=($(compgen -f -- "$2")) ;;
+	--registries-conf | --runtime | --file) COMPREPLY=($(compgen -f -- "$2")) ;;
 	esac
 }
 
@@ -69,6 +72,8 @@ _dhowctl() {
 		COMPREPLY=($(compgen -W "${flags//=/}" -- "$cur"))
 	elif [[ ! $command || $command == help && $positionals == 0 ]]; then
 		COMPREPLY=($(compgen -W "$(_dhowctl_commands)" -- "$cur"))
+	elif [[ $command == build ]]; then
+		COMPREPLY=($(compgen -d -- "$cur"))
 	elif [[ $command == unpack && $positionals == 1 ]]; then
 		COMPREPLY=($(compgen -d -- "$cur"))
 	elif [[ $command == rmi || $positionals == 0 ]]; then

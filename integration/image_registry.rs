@@ -185,7 +185,8 @@ fn layouts_and_archives() {
     scratch.ctl(&["fetch", "-o", "docker-archive:image.tar:busybox:mine", &name]).ok();
     let seen: Value = serde_json::from_str(&scratch.tool("skopeo", &["inspect", "docker-archive:image.tar:busybox:mine"])).unwrap();
     assert_eq!(seen["Layers"].as_array().unwrap().len(), 2);
-    assert!(!scratch.path("store").exists(), "the store is not involved");
+    assert_eq!(scratch.ctl(&["images", "-q"]).ok(), "", "the store keeps nothing of them");
+    assert_eq!(std::fs::read_dir(scratch.path("store/.staged")).unwrap().count(), 0);
     // And back: what skopeo wrote, and what we wrote.
     scratch.tool("skopeo", &["copy", "oci:layout:v1", "docker-archive:theirs.tar:busybox:theirs"]);
     for (archive, tag) in [("docker-archive:image.tar", "ours"), ("docker-archive:theirs.tar:busybox:theirs", "theirs")] {

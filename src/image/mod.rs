@@ -19,6 +19,7 @@ pub mod model;
 pub mod pipeline;
 pub mod platform;
 pub mod progress;
+pub mod prompt;
 pub mod reference;
 pub mod registry;
 pub mod signals;

@@ -2,12 +2,11 @@
 
 use super::args::{switch, text};
 use super::{Call, Verb, network, output};
+use crate::image::prompt::Hidden;
 use crate::image::registry::{Credentials, Keyring};
 use crate::log;
-use crate::sys::{Errno, signal, tty};
 use anyhow::{Context, Result, bail};
-use std::io::{BufRead, IsTerminal, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{BufRead, IsTerminal, Read};
 
 pub(crate) const VERB: Verb = Verb {
     name: "login",
@@ -75,46 +74,4 @@ fn password(call: &Call) -> Result<String> {
         bail!("there is no password on standard input");
     }
     Ok(password.to_string())
-}
-
-/// The terminal on standard input, while it shows nothing of what is typed.
-struct Hidden(libc::termios);
-
-impl Hidden {
-    fn begin(ask: bool) -> Result<Hidden> {
-        let told = |e: Errno| e.error("tcsetattr", "hiding what is typed", "");
-        let stdin = std::io::stdin();
-        let modes = tty::modes(stdin.as_fd()).map_err(told)?;
-        // One that ends us must not leave a terminal that shows nothing.
-        give_back_on_signal(modes)?;
-        let mut hidden = modes;
-        hidden.c_lflag &= !libc::ECHO;
-        hidden.c_lflag |= libc::ECHONL;
-        tty::set_modes(stdin.as_fd(), &hidden).map_err(told)?;
-        if ask {
-            let _ = std::io::stderr().write_all(b"Password: ");
-        }
-        Ok(Hidden(modes))
-    }
-}
-
-impl Drop for Hidden {
-    fn drop(&mut self) {
-        let _ = tty::set_modes(std::io::stdin().as_fd(), &self.0);
-    }
-}
-
-/// From here on a thread receives the signals that end an ordinary process.
-fn give_back_on_signal(modes: libc::termios) -> Result<()> {
-    let fd = signal::termination_fd().map_err(|e| e.error("signalfd", "taking over signals", ""))?;
-    let wait = move || {
-        while signal::poll(&[fd.as_fd()], -1).is_ok() {
-            if let Some(number) = signal::next_signal(fd.as_fd()) {
-                let _ = tty::set_modes(std::io::stdin().as_fd(), &modes);
-                std::process::exit(128 + number);
-            }
-        }
-    };
-    std::thread::Builder::new().stack_size(64 << 10).spawn(wait).context("starting a thread")?;
-    Ok(())
 }

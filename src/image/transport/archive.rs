@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn there_and_back() {
         let dir = std::env::temp_dir().join(format!("dhow-archive-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
+        let _ = fs::remove_dir_all(&dir);
         let (from, to) = (Store::open(&dir.join("from")).unwrap(), Store::open(&dir.join("to")).unwrap());
         let content = vec![7; 100_000];
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -277,7 +277,7 @@ mod tests {
         let image = to.image(&entry.descriptor, &Platform::host()).unwrap();
         assert_eq!((image.manifest.layers[0].size, &image.manifest.layers[0].digest), (100_000, &Digest::of(&content)));
         assert!(read(&file, Some("busybox:2"), &to).unwrap_err().to_string().contains("no image busybox:2"));
-        std::fs::remove_dir_all(&dir).unwrap();
+        fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
