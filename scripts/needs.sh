@@ -51,6 +51,11 @@ if [ "$1" = test ] || [ "$1" = test-callers ]; then
     need openssl /usr/bin/openssl
     need skopeo /usr/bin/skopeo
     need umoci /usr/bin/umoci
+    # what a build's ADD takes
+    need git /usr/bin/git /usr/local/bin/git
+    need bzip2 /bin/bzip2 /usr/bin/bzip2
+    need xz-utils /usr/bin/xz
+    need zstd /usr/bin/zstd
 fi
 if [ "$1" = test-callers ]; then
     need debootstrap /usr/sbin/debootstrap
