@@ -5,7 +5,7 @@
 
 Needs root, docker-registry, and the peers' packages; peers that are missing are left out. A Debian root file system is
 made by debootstrap once, or taken from --rootfs. All runs against a registry on loopback with a cold store, on an ext4 of
-its own in memory (see /work/shared/facts/images.md for why). For each: the median of the rounds, wall s, CPU s (client and
+its own in memory. For each: the median of the rounds, wall s, CPU s (client and
 daemons), and the largest resident size of a client process, or of a daemon, in MB.
 
 Images: base, one layer, a Debian; python, the same below ten layers with changed copies of its libraries; node, the same
