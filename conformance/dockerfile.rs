@@ -4,10 +4,10 @@
 //! is there (`args`, `target`, `platform`, `contexts`, and `images`: configs by reference). Images without a config have
 //! an empty one. `DHOW_BLESS=1 cargo test --test dockerfile` writes the answers anew; read the difference.
 
-use dhow::image::build::outline::outline;
-use dhow::image::build::parse::Dockerfile;
+use dhow::image::build::dockerfile::outline::outline;
+use dhow::image::build::dockerfile::parse::Dockerfile;
+use dhow::image::build::dockerfile::stage::plan_stage;
 use dhow::image::build::plan::{Inputs, Origin, Outline, State};
-use dhow::image::build::stage::plan_stage;
 use dhow::image::{ImageConfig, Platform};
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -2,11 +2,11 @@
 #![no_main]
 
 use dhow::image::Platform;
-use dhow::image::build::ignore::Patterns;
-use dhow::image::build::outline::outline;
-use dhow::image::build::parse::Dockerfile;
+use dhow::image::build::dockerfile::ignore::Patterns;
+use dhow::image::build::dockerfile::outline::outline;
+use dhow::image::build::dockerfile::parse::Dockerfile;
 use dhow::image::build::plan::{Inputs, State};
-use dhow::image::build::stage::plan_stage;
+use dhow::image::build::dockerfile::stage::plan_stage;
 use libfuzzer_sys::fuzz_target;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,7 +2,7 @@
 
 use super::images::human;
 use super::{Call, Verb, output};
-use crate::image::build::cache;
+use crate::image::build::execute::cache;
 use crate::image::layers::Layers;
 use crate::image::transport::Staging;
 use anyhow::Result;

@@ -7,7 +7,7 @@
 //! Each [`Action`] has all that it depends on, so its cache key is made of the action and the files before it; what only
 //! changes the image's config makes no action.
 
-use super::args::Values;
+use super::dockerfile::args::Values;
 use crate::image::model::{Execution, ImageConfig};
 use crate::image::{Digest, Platform};
 use serde::Serialize;

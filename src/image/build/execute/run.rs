@@ -1,14 +1,14 @@
 //! RUN: a container over the files of the step before, by way of the runtime.
 
-use super::ignore::Verdict;
 use super::mounts::{self, Mounts};
 use super::output::Shown;
-use super::plan::{Mount, MountKind, Network, Origin, Run};
 use super::select;
 use super::solve::{Build, interrupted};
 use super::step::Opened;
 use super::{add, copy};
 use crate::image::Platform;
+use crate::image::build::dockerfile::ignore::Verdict;
+use crate::image::build::plan::{Mount, MountKind, Network, Origin, Run};
 use crate::image::bundle::write_config;
 use crate::image::convert::{Wishes, convert, defaults};
 use crate::image::layers::{Draft, Files};

@@ -3,7 +3,7 @@
 //! Context and rootfs belong to strangers: whatever is looked at is resolved below their root by openat2(2).
 
 use super::files::{self, c_string, join, told};
-use super::ignore::Verdict;
+use crate::image::build::dockerfile::ignore::Verdict;
 use crate::image::digest::{Algorithm, Digest, Hasher};
 use crate::image::unpack::entry::{Entry, Kind, show};
 use crate::sys::fs::{self, resolve};

@@ -1,13 +1,13 @@
 //! One step: its key, a look into the cache, and if it has to be done, the files and the layer.
 
 use super::cache::{self, Record};
-use super::ignore::Verdict;
 use super::output::{Ended, Shown};
-use super::plan::{Action, Chmod, Copy, CopySource, MakeDir, MountKind, Origin, Run, Step};
 use super::select::{self, Top, Tree};
 use super::solve::{Build, Local, interrupted};
 use super::tip::{Duty, Promise, Tip};
 use super::{add, copy, diff};
+use crate::image::build::dockerfile::ignore::Verdict;
+use crate::image::build::plan::{Action, Chmod, Copy, CopySource, MakeDir, MountKind, Origin, Run, Step};
 use crate::image::convert::user;
 use crate::image::layers::{Draft, Files, View};
 use crate::image::{Digest, Platform};

@@ -10,8 +10,8 @@ use super::mistake::Mistake;
 use super::outline::{self, is_replaced};
 use super::parse::{self, Command, Dockerfile, Instruction, Kind, Stage};
 use super::path;
-use super::plan::{Action, Inputs, MakeDir, Origin, StagePlan, State, Step, Warning};
 use crate::Result;
+use crate::image::build::plan::{Action, Inputs, MakeDir, Origin, StagePlan, State, Step, Warning};
 use std::collections::BTreeSet;
 
 /// Docker's PATH, for images that have none.

@@ -1,6 +1,6 @@
 use super::super::outline::outline;
-use super::super::plan::{Chmod, Copy, CopySource, Inline, Network, Outline, Run};
 use super::*;
+use crate::image::build::plan::{Chmod, Copy, CopySource, Inline, Network, Outline, Run};
 use crate::image::model::ImageConfig;
 use crate::image::platform::Platform;
 use std::collections::BTreeMap;

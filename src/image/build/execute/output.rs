@@ -1,6 +1,6 @@
 //! What a build says while it goes on, on standard error: a line for each thing that happens, numbered by step.
 
-use super::request::Progress;
+use crate::image::build::request::Progress;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::Instant;

@@ -2,7 +2,7 @@
 
 use super::mount::boolean;
 use super::path;
-use super::plan::Git;
+use crate::image::build::plan::Git;
 
 /// What an address says; `None` where it says nothing.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -6,9 +6,9 @@
 
 use super::lines::{self, Directives, Document, Line};
 use super::mistake::{self, Mistake};
-use super::plan::{Source, Warning};
 use super::syntax::{self, FlagKind, Rule};
 use super::words::{self, Flag, Head};
+use crate::image::build::plan::{Source, Warning};
 use crate::{Error, Result};
 use parse_dockerfile as crate_of;
 use parse_dockerfile::Instruction as Parsed;

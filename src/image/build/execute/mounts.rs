@@ -1,7 +1,7 @@
 //! What `--mount` brings into a RUN, beside its root file system.
 
-use super::plan::{MountKind, Sharing};
-use super::request::{BuildRequest, Secret};
+use crate::image::build::plan::{MountKind, Sharing};
+use crate::image::build::request::{BuildRequest, Secret};
 use crate::image::layers::View;
 use crate::image::store::failed;
 use crate::image::{Digest, Store};

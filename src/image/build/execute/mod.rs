@@ -1,25 +1,45 @@
 //! The whole of a build: read, plan, solve, commit.
+//!
+//! `solve` has a thread for each stage, `step` does one step of it: `copy` and `add` write files, `run` starts a
+//! container, `diff` makes a layer of what came of it, `cache` keeps it. docs/build.md tells the rest.
 
-use super::ignore::{Patterns, Verdict};
-use super::outline::outline;
-use super::parse::Dockerfile;
-use super::plan::{Inputs, Source, State};
-use super::request::{BuildRequest, Context, DockerfileFrom};
-use super::select::Exclude;
-use super::solve::{self, Around, Build, Front, Stopper};
-use super::stage::plan_stage;
-use super::{add, chmod, commit};
+mod add;
+pub mod cache;
+mod commit;
+mod copy;
+mod diff;
+mod files;
+mod mounts;
+mod output;
+mod run;
+mod select;
+mod solve;
+mod step;
+mod tar;
+mod tip;
+
+pub use solve::{Around, Stopper};
+
+use crate::image::build::dockerfile::chmod;
+use crate::image::build::dockerfile::ignore::{Patterns, Verdict};
+use crate::image::build::dockerfile::outline::outline;
+use crate::image::build::dockerfile::parse::Dockerfile;
+use crate::image::build::dockerfile::stage::plan_stage;
+use crate::image::build::plan::{Inputs, Source, State};
+use crate::image::build::request::{BuildRequest, Context, DockerfileFrom};
 use crate::image::layers::{Layers, Workshop};
 use crate::image::signals::Signals;
 use crate::image::store::{Image, failed};
 use crate::image::{Platform, Store};
 use crate::{Error, Kind, Result};
+use select::Exclude;
+use solve::{Build, Front};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Whether a path of a tree is left out.
-pub(super) type Ignore = Box<dyn Fn(&[u8]) -> Verdict + Send + Sync>;
+type Ignore = Box<dyn Fn(&[u8]) -> Verdict + Send + Sync>;
 
 /// Of a Dockerfile or an ignore file, in bytes.
 const MOST_TEXT: u64 = 4 << 20;
@@ -162,7 +182,7 @@ fn bounded(from: impl Read, shown: &str) -> Result<Vec<u8>> {
 }
 
 /// What `.dockerignore` of a directory says.
-pub(super) fn ignore_of(dir: &Path) -> Result<Ignore> {
+fn ignore_of(dir: &Path) -> Result<Ignore> {
     ignore_from(&dir.join(".dockerignore"))
 }
 
@@ -176,13 +196,13 @@ fn ignore_from(path: &Path) -> Result<Ignore> {
 }
 
 /// What `--exclude` says.
-pub(super) fn exclude_of(patterns: &[String]) -> Result<Box<Exclude<'static>>> {
+fn exclude_of(patterns: &[String]) -> Result<Box<Exclude<'static>>> {
     let patterns = Patterns::of(patterns).map_err(|e| Error::usage(format!("--exclude: {e}")))?;
     Ok(Box::new(move |path| if patterns.is_empty() { Verdict::Keep } else { patterns.judge(path) }))
 }
 
 /// `--chmod` in chmod(1)'s words: the new mode from the old one, and whether it is a directory's.
-pub(super) fn symbolic(text: &str) -> Result<Box<dyn Fn(u32, bool) -> u32>> {
+fn symbolic(text: &str) -> Result<Box<dyn Fn(u32, bool) -> u32>> {
     let changes = chmod::parse(text).ok_or_else(|| Error::usage(format!("--chmod={text}: it is no mode")))?;
     Ok(Box::new(move |mode, is_dir| changes.apply(mode, is_dir)))
 }

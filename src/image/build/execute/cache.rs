@@ -6,7 +6,7 @@
 //! The layers are blobs of the image store. A record whose blob is gone is none. Keys are chained: a step's has that of
 //! the step before it, so a hit means that all below was the same too.
 
-use super::request::CachePlace;
+use crate::image::build::request::CachePlace;
 use crate::image::model::{Document, Manifest, media};
 use crate::image::pipeline::Layer;
 use crate::image::progress::Progress;

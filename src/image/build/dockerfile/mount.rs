@@ -1,6 +1,6 @@
 //! `RUN --mount=type=…,…`.
 
-use super::plan::{Mount, MountKind, Origin, Sharing};
+use crate::image::build::plan::{Mount, MountKind, Origin, Sharing};
 use crate::spec::validate::suggest;
 
 const KINDS: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];

@@ -1,8 +1,8 @@
 //! The image of a stage, and where it goes.
 
-use super::request::{BuildRequest, Output};
 use super::solve::Around;
 use super::tip::Tip;
+use crate::image::build::request::{BuildRequest, Output};
 use crate::image::bundle;
 use crate::image::convert::Wishes;
 use crate::image::model::{ImageConfig, Manifest, RootFs, media};

@@ -5,7 +5,7 @@ use super::expand::Lexer;
 use super::mistake::Mistake;
 use super::mount;
 use super::parse::{self, Dockerfile, Instruction, Kind, Stage};
-use super::plan::{Inputs, Origin, Outline, StageOutline, Warning};
+use crate::image::build::plan::{Inputs, Origin, Outline, StageOutline, Warning};
 use crate::image::{Platform, Reference};
 use crate::{Error, Result};
 use std::collections::BTreeSet;

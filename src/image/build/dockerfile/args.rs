@@ -3,8 +3,8 @@
 use super::expand::Lexer;
 use super::mistake::Mistake;
 use super::parse::{Dockerfile, Instruction, Kind};
-use super::plan::Inputs;
 use crate::image::Platform;
+use crate::image::build::plan::Inputs;
 use serde::Serialize;
 use std::collections::BTreeSet;
 

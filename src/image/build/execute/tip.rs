@@ -1,6 +1,6 @@
 //! How far a stage has come: its layers, some of them still being written, and the key that the next step's is made of.
 
-use super::plan::State;
+use crate::image::build::plan::State;
 use crate::image::layers::Files;
 use crate::image::model::History;
 use crate::image::pipeline::Layer;

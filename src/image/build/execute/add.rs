@@ -1,9 +1,9 @@
 //! What ADD has beside COPY: files from the web, git repositories, archives that are unpacked.
 
 use super::copy;
-use super::plan::{Git, Inline};
 use super::select;
 use crate::image::Digest;
+use crate::image::build::plan::{Git, Inline};
 use crate::image::digest::{Algorithm, Hasher};
 use crate::image::registry::Client;
 use crate::image::store::failed;

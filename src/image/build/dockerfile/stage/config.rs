@@ -1,9 +1,9 @@
 //! The instructions that change the image's config alone.
 
 use super::super::parse::{Command, Instruction, Kind, Pair};
-use super::super::plan::Action;
 use super::super::values;
 use super::{Done, NOT_IN_ENV, Planner};
+use crate::image::build::plan::Action;
 use crate::image::model::Healthcheck;
 use serde_json::json;
 

@@ -4,8 +4,8 @@ use super::super::args;
 use super::super::lines::{self, Document};
 use super::super::mount::{self, Around};
 use super::super::parse::{Command, Instruction};
-use super::super::plan::{Action, Inline, Mount, MountKind, Network, Run};
 use super::{Done, Planner};
+use crate::image::build::plan::{Action, Inline, Mount, MountKind, Network, Run};
 
 /// Where a here-document with a `#!` line is put.
 const SCRIPTS: &str = "/dev/pipes";

@@ -3,10 +3,10 @@
 use super::super::expand::Lexer;
 use super::super::lines;
 use super::super::parse::Instruction;
-use super::super::plan::{Action, Chmod, Copy, CopySource, Inline, Origin};
 use super::super::{chmod, git, path};
 use super::{Done, Planner};
 use crate::image::Digest;
+use crate::image::build::plan::{Action, Chmod, Copy, CopySource, Inline, Origin};
 
 impl Planner<'_> {
     pub(super) fn copy_step(&mut self, instruction: &Instruction, sources: &[String], to: &str, add: bool) -> Result<Done, String> {

@@ -1,12 +1,12 @@
 //! Which stages are built when, and what they share: independent ones at once, each on a thread of its own.
 
 use super::cache::{self, Cache};
-use super::ignore::Verdict;
 use super::output::{Ended, Output};
-use super::plan::{Action, HISTORY_COMMENT, Origin, Outline, StageOutline, StagePlan, State};
-use super::request::{BuildRequest, NamedContext};
 use super::tip::{Promise, Tip};
 use crate::image::brought::Brought;
+use crate::image::build::dockerfile::ignore::Verdict;
+use crate::image::build::plan::{Action, HISTORY_COMMENT, Origin, Outline, StageOutline, StagePlan, State};
+use crate::image::build::request::{BuildRequest, NamedContext};
 use crate::image::layers::{Files, Layers, View, Workshop};
 use crate::image::live::{Runtime, own_mounts};
 use crate::image::model::History;
@@ -91,7 +91,7 @@ pub(super) struct Front<'a> {
     pub outline: &'a Outline,
     pub plan: &'a (dyn Fn(usize, State) -> Result<StagePlan> + Sync),
     /// Lines of the Dockerfile, numbered and marked.
-    pub excerpt: &'a (dyn Fn(&super::plan::Source) -> String + Sync),
+    pub excerpt: &'a (dyn Fn(&crate::image::build::plan::Source) -> String + Sync),
     /// Asked with a path below the context.
     pub ignore: &'a (dyn Fn(&[u8]) -> Verdict + Sync),
     /// Its name, for messages.
@@ -101,7 +101,7 @@ pub(super) struct Front<'a> {
 /// A local directory that files are taken from.
 pub(super) struct Local {
     pub root: File,
-    pub ignore: super::execute::Ignore,
+    pub ignore: super::Ignore,
 }
 
 pub(super) struct Build<'a> {
