@@ -10,7 +10,7 @@ suite=bookworm
 kernel=linux-image-6.12-cloud-amd64
 modules="virtio_pci virtio_blk virtio_console ext4 virtiofs overlay"
 packages="systemd systemd-sysv dbus dbus-user-session libpam-systemd kmod procps iproute2 iptables util-linux e2fsprogs
-    busybox-static uidmap apparmor libseccomp2 strace jq sudo attr acl python3 ca-certificates
+    busybox-static uidmap apparmor libseccomp2 strace jq sudo attr acl checkpolicy python3 ca-certificates
     podman buildah conmon crun runc criu passt slirp4netns fuse-overlayfs netavark containerd docker.io $kernel"
 
 die() { echo "image.sh: $*" >&2; exit 125; }

@@ -1,17 +1,18 @@
 #!/bin/bash
-# vm.sh [--user NAME] [--share DIR]... [--timeout S] [--mem MB] [--console] [--icount] [--] COMMAND...
+# vm.sh [--user NAME] [--share DIR]... [--timeout S] [--mem MB] [--console] [--icount] [--selinux] [--] COMMAND...
 #
 # Boot the image of image.sh (built when it is missing), run COMMAND in it, print what it prints, end with its status.
 # The guest has Linux 6.12, cgroup v2 alone, systemd as its first process, AppArmor, and no network but loopback. Its
 # disk is a snapshot: nothing is kept. A share is the same directory as here, read-only. --user (the image has one,
 # `user`) runs it below that user's service manager. --icount makes the guest's clock count instructions: times repeat,
-# however busy this machine is. Statuses of its own: 124 out of time, 125 the machine failed.
+# however busy this machine is. --selinux: that in AppArmor's place, without a policy. Statuses of its own: 124 out of
+# time, 125 the machine failed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=${DHOW_VM:-$HOME/.cache/dhow-vm}
 die() { echo "vm.sh: $*" >&2; exit 125; }
 
-user=root limit=1800 mem=3072 console= icount=() shares=()
+user=root limit=1800 mem=3072 console= lsm=apparmor icount=() shares=()
 while [ $# -gt 0 ]; do
     case $1 in
     --user) user=$2; shift 2 ;;
@@ -19,6 +20,7 @@ while [ $# -gt 0 ]; do
     --timeout) limit=$2; shift 2 ;;
     --mem) mem=$2; shift 2 ;;
     --console) console=1; shift ;;
+    --selinux) lsm=selinux; shift ;;
     --icount) icount=(-icount shift=0,sleep=off); shift ;;
     --) shift; break ;;
     -*) die "unknown option $1" ;;
@@ -65,7 +67,7 @@ timeout --foreground -k 5 "$limit" qemu-system-x86_64 -nodefaults -no-user-confi
     -machine q35,memory-backend=mem -accel tcg,thread=single,tb-size=512 -cpu max,-la57 -smp 2 -m "$mem" "${icount[@]}" \
     -object "memory-backend-memfd,id=mem,size=${mem}M,share=on" \
     -kernel "$out/vmlinuz" -initrd "$out/initrd" \
-    -append "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check psi=1 systemd.show_status=false systemd.unified_cgroup_hierarchy=1" \
+    -append "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check psi=1 security=$lsm systemd.show_status=false systemd.unified_cgroup_hierarchy=1" \
     -drive "if=none,id=root,file=$out/root.img,format=raw,snapshot=on,cache=unsafe" -device virtio-blk-pci,drive=root \
     -drive "if=none,id=job,file=$work/job.tar,format=raw,readonly=on" -device virtio-blk-pci,drive=job \
     -chardev "file,id=console,path=$work/console" -serial chardev:console \
