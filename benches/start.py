@@ -279,8 +279,9 @@ def main():
     try:
         work.chmod(0o755)
         spawner = Spawner(work)
-        floor_bin = work / "floor"
-        subprocess.run(["gcc", "-O2", "-static", "-o", floor_bin, HERE / "floor.c"], check=True)
+        floor_bin = pathlib.Path(os.environ.get("FLOOR", work / "floor"))
+        if "FLOOR" not in os.environ:
+            subprocess.run(["gcc", "-O2", "-static", "-o", floor_bin, HERE / "floor.c"], check=True)
         rootfs = make_rootfs(work)
         configs = make_configs(work, rootfs, names, a.seccomp)
         bundles = write_bundles(work, configs)

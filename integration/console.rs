@@ -53,9 +53,10 @@ fn the_size_comes_through_and_follows() {
 fn newlines_come_as_they_are() {
     needs_root!();
     let b = with_terminal("newlines", "echo first; echo second");
-    (0..20).for_each(|_| assert_eq!(b.run().out, "first\nsecond\n"));
+    let printed = |ran: Outcome, text: &str| assert_eq!(ran.out, text, "{ran:?}");
+    (0..20).for_each(|_| printed(b.run(), "first\nsecond\n"));
     b.set("/process/terminal", json!(false)).sleeps().up();
-    (0..20).for_each(|_| assert_eq!(b.exec_with(&["--tty"], &["echo", "first"]).out, "first\n"));
+    (0..20).for_each(|_| printed(b.exec_with(&["--tty"], &["echo", "first"]), "first\n"));
 }
 
 #[test]

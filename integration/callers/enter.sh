@@ -1,5 +1,5 @@
 #!/bin/sh
-# enter.sh COMMAND...: COMMAND in the machine's own cgroups; run inside its namespaces.
+# enter.sh COMMAND...: COMMAND in the machine's own v1 cgroups; run inside its namespaces.
 set -eu
 for top in /sys/fs/cgroup/*/; do
     # a thread that moves itself by v1's `tasks` needs not wait for the kernel's grace period, as with cgroup.procs

@@ -6,22 +6,25 @@
 # is left here, whatever crashes when. The runtime is at /usr/local/bin/ under its own name. DIR/ready has the pid of its pid 1 once it is up.
 set -eu
 
-hierarchies() { # each: mount point, type, options
-    awk '$5 ~ "^/sys/fs/cgroup/[^/]*$" && / - cgroup2? / { path = $5; sub(".* - ", ""); print path, $1, $3 }' /proc/self/mountinfo
+hierarchies() { # each: mount point, type, options; cgroup v2 alone is one, at the top
+    awk '$5 ~ "^/sys/fs/cgroup(/[^/]*)?$" && / - cgroup2? / { path = $5; sub(".* - ", ""); print path, $1, $3 }' /proc/self/mountinfo
 }
 tops() { hierarchies | cut -d ' ' -f 1; }
+is_v2_alone() { [ -e /sys/fs/cgroup/cgroup.controllers ]; }
+# all controllers for the cgroups below: each by itself, since one that can't be had should not stand in the others' way
+hand_down() { for controller in $(cat "$1/cgroup.controllers"); do echo "+$controller" >"$1/cgroup.subtree_control" || true; done 2>/dev/null; }
 
 outside() {
     for top in $(tops); do
         ours=$top/$name
+        is_v2_alone && hand_down "$top"
         mkdir "$ours"
         # v1's cpuset starts empty, and an empty one takes no process
         for file in cpuset.cpus cpuset.mems; do
             [ -e "$top/$file" ] && [ -z "$(cat "$ours/$file")" ] && cat "$top/$file" >"$ours/$file"
         done
     done
-    sh -c 'for top; do echo 0 >"$top/'"$name"'/cgroup.procs"; done
-        exec unshare --mount --pid --net --ipc --cgroup --fork --kill-child "$0" inside' "$0" $(tops) 3>&1 || true
+    "$0" join || true
     for top in $(tops); do
         # the kernel takes a moment to forget the processes that it killed
         for _ in 1 2 3 4 5 6 7 8 9 10; do
@@ -30,6 +33,20 @@ outside() {
         done
     done
     [ -n "${DHOW_KEEP:-}" ] || rm -rf "$dir"
+}
+
+join() {
+    for top in $(tops); do echo 0 >"$top/$name/cgroup.procs"; done
+    exec unshare --cgroup "$0" split
+}
+
+split() {
+    if is_v2_alone; then
+        # a cgroup with processes can't give controllers to others, so all live one below the namespace's root
+        mkdir "/sys/fs/cgroup/$name/init"
+        echo 0 >"/sys/fs/cgroup/$name/init/cgroup.procs"
+    fi
+    exec unshare --mount --pid --net --ipc --fork --kill-child "$0" inside
 }
 
 own_copy() { # DIRECTORY...
@@ -44,6 +61,13 @@ own_cgroups() {
     list=$(hierarchies)
     umount -R /sys
     mount -t sysfs sysfs /sys # of our network namespace
+    case $list in
+    '/sys/fs/cgroup '*)
+        mount -t cgroup2 cgroup2 /sys/fs/cgroup
+        hand_down /sys/fs/cgroup
+        return
+        ;;
+    esac
     mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup
     printf '%s\n' "$list" | while read -r path type options; do
         mkdir -p "$path"
@@ -80,10 +104,11 @@ inside() {
     exec tini -s -- cat >/dev/null
 }
 
-if [ "$1" = inside ]; then
-    inside
-else
+case $1 in
+join | split | inside) "$1" ;;
+*)
     export name="$1" dir="$2" runtime="$3"
     mkdir -p "$dir/copy"
     outside
-fi
+    ;;
+esac

@@ -64,14 +64,19 @@ impl Outcome {
     }
 }
 
-/// Wait for `child` by its pidfd; killed and None after `limit`.
+/// How many times longer than on a machine an end is waited for: a guest is emulated (integration/vm/test.sh).
+pub fn patience() -> u32 {
+    std::env::var("DHOW_TEST_PATIENCE").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
+}
+
+/// Wait for `child` by its pidfd; killed and None after `limit`, with [`patience`].
 pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     // SAFETY: plain system call; the result is checked.
     let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id() as libc::pid_t, 0) } as RawFd;
     assert!(pidfd >= 0, "pidfd_open: {}", std::io::Error::last_os_error());
     // SAFETY: the descriptor is new and ours.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    if readable(pidfd.as_raw_fd(), limit) {
+    if readable(pidfd.as_raw_fd(), limit * patience()) {
         return Some(child.wait().unwrap());
     }
     let _ = child.kill();
@@ -89,7 +94,7 @@ pub fn readable(fd: RawFd, limit: Duration) -> bool {
 /// Try `f` until it has an answer.
 #[track_caller]
 pub fn eventually<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + LIMIT;
+    let end = Instant::now() + LIMIT * patience();
     loop {
         if let Some(found) = f() {
             return found;

@@ -11,7 +11,8 @@ kernel=linux-image-6.12-cloud-amd64
 modules="virtio_pci virtio_blk virtio_console ext4 virtiofs overlay"
 packages="systemd systemd-sysv dbus dbus-user-session libpam-systemd kmod procps iproute2 iptables util-linux e2fsprogs
     busybox-static uidmap apparmor libseccomp2 strace jq sudo attr acl checkpolicy python3 ca-certificates
-    podman buildah conmon crun runc criu passt slirp4netns fuse-overlayfs netavark containerd docker.io $kernel"
+    podman buildah conmon crun runc criu passt slirp4netns fuse-overlayfs netavark containerd docker.io tini catatonit
+    containernetworking-plugins git bzip2 xz-utils zstd curl openssl skopeo umoci docker-registry $kernel"
 
 die() { echo "image.sh: $*" >&2; exit 125; }
 [ "$(id -u)" = 0 ] || die "needs root"

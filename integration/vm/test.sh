@@ -20,7 +20,7 @@ failed=0
 boot() { # "FLAGS" WISH...: the wishes, in one guest
     flags=$1
     shift
-    script="cd $(printf %q "$tree"); failed=0"
+    script="cd $(printf %q "$tree"); export DHOW_TEST_PATIENCE=8; failed=0"
     for wish in "$@"; do
         program=$(echo "$built" | sed -n "s|^${wish%%:*} ||p")
         [ -n "$program" ] || { echo "test.sh: no test program ${wish%%:*}" >&2; exit 125; }

@@ -143,7 +143,7 @@ impl Cgroup {
 
     fn apply_devices(&self, rules: &[crate::spec::DeviceRule]) -> Result<()> {
         // The root of a user namespace may do neither of the two; the devices are guarded by not being its own.
-        if crate::host::cgroup::in_user_namespace() {
+        if crate::host::in_user_namespace() {
             return Ok(());
         }
         let target = devices::RuleSet::build(rules)?;

@@ -99,7 +99,7 @@ impl Words {
 /// The path without symbolic links, as getcwd(2) would show it after a chdir(2) there: that is what `state` reports.
 /// A path that doesn't exist stays as it is, for the error message of whoever opens it.
 fn physical(path: &Path) -> Result<PathBuf> {
-    match std::fs::canonicalize(path) {
+    match crate::container::real_path(path) {
         Ok(path) => Ok(path),
         Err(_) => std::path::absolute(path).map_err(|e| anyhow!("bundle {}: {e}", path.display())),
     }

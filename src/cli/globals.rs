@@ -1,7 +1,7 @@
 //! The global options: where the state is, where the log goes. They may stand before or after the verb.
 
 use super::args::{self, path, switch, text};
-use crate::container::Context;
+use crate::container::{self, Context};
 use crate::{Error, Result, log};
 use clap::{ArgMatches, Command};
 use std::ffi::OsString;
@@ -147,19 +147,12 @@ fn default_root() -> Result<PathBuf> {
 /// Not root, or root of a user namespace only (unless `$USER` says that root is who we are meant to be).
 fn prefers_xdg() -> bool {
     let (euid, _) = effective_ids();
-    euid != 0 || (in_user_namespace() && std::env::var_os("USER").is_none_or(|user| user != "root"))
+    euid != 0 || (container::in_user_namespace() && std::env::var_os("USER").is_none_or(|user| user != "root"))
 }
 
 /// The effective uid and gid: the owner of our own directory in /proc; root where /proc can't say.
 pub(crate) fn effective_ids() -> (u32, u32) {
     fs::metadata("/proc/self").map_or((0, 0), |meta| (meta.uid(), meta.gid()))
-}
-
-/// The first user namespace maps everything onto itself.
-fn in_user_namespace() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let fields: Vec<&str> = map.split_whitespace().collect();
-    !map.is_empty() && fields != ["0", "0", "4294967295"]
 }
 
 #[cfg(test)]

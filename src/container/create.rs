@@ -79,7 +79,7 @@ impl Prepared {
         if context.systemd_cgroup {
             cgroup::require_systemd()?;
         }
-        let bundle = request.bundle.canonicalize().map_err(|e| Error::io(&e, "opening the bundle", request.bundle.display().to_string()))?;
+        let bundle = super::real_path(&request.bundle).map_err(|e| Error::io(&e, "opening the bundle", request.bundle.display().to_string()))?;
         let config = spec::read_config(&bundle)?;
         let mut spec = Spec::parse(&config)?;
         refuse_faults(&spec)?;
@@ -354,7 +354,7 @@ fn refuse_faults(spec: &Spec) -> Result<()> {
 fn rootfs(spec: &Spec, bundle: &Path) -> Result<PathBuf> {
     let path = spec.root.as_ref().map_or("", |r| r.path.as_str());
     let full = bundle.join(path);
-    full.canonicalize().map_err(|e| {
+    super::real_path(&full).map_err(|e| {
         Error::io(&e, "invalid rootfs:", full.display().to_string()).hint("/root/path names the container's root directory, absolute or relative to the bundle")
     })
 }

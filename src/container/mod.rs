@@ -13,20 +13,29 @@ mod store;
 mod time;
 mod verbs;
 
+pub use crate::host::in_user_namespace;
 pub use crate::stage::seal::run_sealed;
 pub use request::*;
 
 use crate::cgroup::{self, Cgroup};
-use crate::host::{
-    Host,
-    cgroup::{Layout, in_user_namespace},
-};
+use crate::host::{Host, cgroup::Layout};
 use crate::plan::{self, Plan};
 use crate::spec::{self, Spec};
 use crate::{Error, Result, log, seccomp, stage, sys};
 use record::Record;
 use std::collections::BTreeMap;
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+
+/// The path without symbolic links (realpath(3)), without the allocations of std's `canonicalize`.
+pub fn real_path(path: &Path) -> io::Result<PathBuf> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut buf = [0; libc::PATH_MAX as usize];
+    let real = sys::fs::realpath(&path, &mut buf).map_err(|e| io::Error::from_raw_os_error(e.0))?;
+    Ok(OsString::from_vec(real.to_bytes().to_vec()).into())
+}
 
 impl Context {
     /// Without root, cgroups are used where we may and done without where nothing asks for them.
@@ -49,7 +58,7 @@ impl Context {
     /// `explain`: the plan of a bundle as `create` would make it, without making anything.
     pub fn explain(&self, bundle: &Path) -> Result<Plan> {
         let spec = Spec::load(bundle)?;
-        let bundle = bundle.canonicalize().map_err(|e| Error::io(&e, "opening the bundle", bundle.display().to_string()))?;
+        let bundle = real_path(bundle).map_err(|e| Error::io(&e, "opening the bundle", bundle.display().to_string()))?;
         let layout = Layout::detect()?;
         let cgroup = self.plan_cgroup(&layout, &spec.linux.cgroups_path, "ID")?;
         let host = Host::probe(&layout)?;

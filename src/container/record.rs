@@ -3,9 +3,11 @@
 use super::{StateReport, Status};
 use crate::cgroup::{Cgroup, Unit};
 use crate::spec;
+use crate::sys::fs::read_file;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 /// The file in the container's directory.
@@ -159,7 +161,9 @@ pub fn process_stat(pid: i32) -> Option<(u8, u64)> {
     if pid <= 0 {
         return None;
     }
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let path = CString::new(format!("/proc/{pid}/stat")).ok()?;
+    let mut buf = [0; 4096];
+    let stat = read_file(&path, &mut buf).ok()?;
     // The name, field 2, may hold anything; fields count from the last parenthesis.
     let rest = &stat[stat.iter().rposition(|b| *b == b')')? + 2..];
     let rest = std::str::from_utf8(rest).ok()?;

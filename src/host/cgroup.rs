@@ -160,22 +160,6 @@ fn magic(path: &Path) -> Result<Option<u32>> {
     }
 }
 
-/// Are we in a user namespace, whose root can neither write device rules nor load a device program?
-///
-/// The initial namespace maps the whole range of ids onto itself (user_namespaces(7)); a kernel without user
-/// namespaces has no such file.
-pub fn in_user_namespace() -> bool {
-    match std::fs::read("/proc/self/uid_map") {
-        Ok(map) => !is_initial_uid_map(&map),
-        Err(_) => false,
-    }
-}
-
-fn is_initial_uid_map(map: &[u8]) -> bool {
-    let fields: Vec<&[u8]> = map.split(u8::is_ascii_whitespace).filter(|f| !f.is_empty()).collect();
-    fields == [b"0".as_slice(), b"0", b"4294967295"]
-}
-
 /// The cgroups of a process: /proc/PID/cgroup or /proc/self/cgroup.
 pub fn memberships(file: &str) -> Result<Vec<Membership>> {
     let text = std::fs::read(file).map_err(|e| Error::io(&e, "reading", file))?;
@@ -277,13 +261,6 @@ mod tests {
         assert_eq!(relative_to(Path::new("/docker/x/child"), Path::new("/docker/x")), Path::new("child"));
         assert_eq!(relative_to(Path::new("/docker/x"), Path::new("/docker/x")), Path::new(""));
         assert_eq!(relative_to(Path::new("/a"), Path::new("/b/c")), Path::new("../../a"));
-    }
-
-    #[test]
-    fn initial_uid_map() {
-        assert!(is_initial_uid_map(b"         0          0 4294967295\n"));
-        assert!(!is_initial_uid_map(b"0 1000 1\n"));
-        assert!(!is_initial_uid_map(b"0 0 65536\n"));
     }
 
     #[test]

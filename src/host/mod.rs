@@ -3,8 +3,11 @@
 pub mod cgroup;
 
 use self::cgroup::{Hierarchy, Layout};
+use crate::sys::fs::read_file;
 use crate::{Error, Result};
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// What a plan needs to know of the machine; [`Host::probe`] asks for it cheaply.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -46,18 +49,20 @@ const LAST_KNOWN_CAPABILITY: u32 = 40;
 impl Host {
     /// Look at this machine, as this process sees it: a few small reads below /proc and /sys.
     pub fn probe(layout: &Layout) -> Result<Host> {
-        let status = read("/proc/self/status")?;
+        let mut buf = [0; 8192];
+        let status = read_file(c"/proc/self/status", &mut buf).map_err(|e| e.error("read", "reading", "/proc/self/status"))?;
+        let status = &String::from_utf8_lossy(status);
         let (cgroup_v2, cgroup_v1) = match layout {
             Layout::Unified(_) => (true, Vec::new()),
             Layout::Legacy { hierarchies, .. } => (false, hierarchies.iter().filter_map(v1_mount).collect()),
         };
         Ok(Host {
-            euid: effective_id(&status, "Uid:")?,
-            egid: effective_id(&status, "Gid:")?,
-            in_user_namespace: !maps_all_ids(&read("/proc/self/uid_map").unwrap_or_default()),
-            last_capability: read("/proc/sys/kernel/cap_last_cap").ok().and_then(|text| text.trim().parse().ok()).unwrap_or(LAST_KNOWN_CAPABILITY),
-            own_capabilities: permitted_capabilities(&status)?,
-            apparmor: read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y')),
+            euid: effective_id(status, "Uid:")?,
+            egid: effective_id(status, "Gid:")?,
+            in_user_namespace: in_user_namespace(),
+            last_capability: setting(c"/proc/sys/kernel/cap_last_cap").and_then(|text| text.parse().ok()).unwrap_or(LAST_KNOWN_CAPABILITY),
+            own_capabilities: permitted_capabilities(status)?,
+            apparmor: setting(c"/sys/module/apparmor/parameters/enabled").is_some_and(|text| text.starts_with('Y')),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             kcore: Path::new("/proc/kcore").exists(),
             cgroup_v2,
@@ -66,8 +71,25 @@ impl Host {
     }
 }
 
-fn read(path: &str) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| Error::io(&e, "reading", path))
+/// The word in a file of a few bytes.
+fn setting(path: &CStr) -> Option<String> {
+    let mut buf = [0; 64];
+    let text = read_file(path, &mut buf).ok()?;
+    Some(String::from_utf8_lossy(text).trim().to_string())
+}
+
+/// Are we in a user namespace, whose root can neither write device rules nor load a device program? Asked once: no
+/// process of ours changes it.
+///
+/// The initial one maps every id onto itself. Another can't (user_namespaces(7)), and a kernel without user namespaces
+/// has no such file.
+pub fn in_user_namespace() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let mut buf = [0; 256];
+        let map = read_file(c"/proc/self/uid_map", &mut buf).unwrap_or_default();
+        !maps_all_ids(&String::from_utf8_lossy(map))
+    })
 }
 
 /// The value of a line of /proc/PID/status (proc_pid_status(5)).
@@ -87,8 +109,6 @@ fn permitted_capabilities(status: &str) -> Result<u64> {
     u64::from_str_radix(text, 16).map_err(|e| Error::other("reading", "/proc/self/status", format!("CapPrm {text:?}: {e}")))
 }
 
-/// The initial user namespace maps every id onto itself. Another one can't (user_namespaces(7)), and a kernel without
-/// user namespaces has no such file.
 fn maps_all_ids(uid_map: &str) -> bool {
     let fields: Vec<_> = uid_map.split_whitespace().collect();
     fields.is_empty() || fields == ["0", "0", "4294967295"]

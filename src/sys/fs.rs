@@ -3,7 +3,7 @@
 use super::{Errno, Result, check, retry};
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// The kernel's `AT_FDCWD` as a descriptor to hand to the *at calls.
 pub const CWD: BorrowedFd<'static> =
@@ -189,6 +189,29 @@ pub fn close_range(first: u32, last: u32, flags: u32) -> Result<()> {
 pub fn read(fd: BorrowedFd, buf: &mut [u8]) -> Result<usize> {
     // SAFETY: `buf` is writable for its length.
     retry(|| check(unsafe { libc::read(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) })).map(|n| n as usize)
+}
+
+/// A small file whole, as those of /proc are: three or four calls where std's `read` takes up to twelve. What doesn't
+/// fit into `buf` is left out.
+pub fn read_file<'b>(path: &CStr, buf: &'b mut [u8]) -> Result<&'b [u8]> {
+    let file = openat(CWD, path, libc::O_RDONLY, 0)?;
+    let mut filled = 0;
+    while filled < buf.len() {
+        match read(file.as_fd(), &mut buf[filled..])? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    Ok(&buf[..filled])
+}
+
+/// realpath(3) into `buf`, so that nothing is allocated.
+pub fn realpath<'b>(path: &CStr, buf: &'b mut [u8; libc::PATH_MAX as usize]) -> Result<&'b CStr> {
+    // SAFETY: `path` is a C string, and the function writes at most PATH_MAX bytes, the end included.
+    if unsafe { libc::realpath(path.as_ptr(), buf.as_mut_ptr().cast()) }.is_null() {
+        return Err(Errno::last());
+    }
+    CStr::from_bytes_until_nul(buf).map_err(|_| Errno(libc::ENAMETOOLONG))
 }
 
 pub fn write(fd: BorrowedFd, buf: &[u8]) -> Result<usize> {

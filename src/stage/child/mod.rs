@@ -86,6 +86,8 @@ pub struct Child<'a> {
     has_peers: bool,
     /// The one tmpfs that masks all directories, after its first use.
     mask: Option<OwnedFd>,
+    /// The container's /dev/null, once a file was masked.
+    null: Option<OwnedFd>,
     /// What FindProgram found.
     program: Option<Buf>,
     /// The working directory was entered, with the rights that we had then.
@@ -96,7 +98,19 @@ pub struct Child<'a> {
 
 impl<'a> Child<'a> {
     pub fn new(frozen: &'a Frozen, lines: Lines<'a>) -> Child<'a> {
-        Child { frozen, lines, step: 0, root: None, entered: false, has_peers: false, mask: None, program: None, cwd_entered: false, created: false }
+        Child {
+            frozen,
+            lines,
+            step: 0,
+            root: None,
+            entered: false,
+            has_peers: false,
+            mask: None,
+            null: None,
+            program: None,
+            cwd_entered: false,
+            created: false,
+        }
     }
 
     /// Do all steps; ends in exec or in exit.

@@ -176,15 +176,19 @@ impl Child<'_> {
         Ok(mount::attach(tree.as_fd(), target.as_fd())?)
     }
 
-    /// An empty read-only tmpfs over a directory (one superblock for all), /dev/null over a file.
+    /// An empty read-only tmpfs over a directory (one superblock for all), /dev/null over a file (looked at once).
     pub(super) fn mask_path(&mut self, path: &CStr) -> Done {
         let target = match root::open(self.root()?, path, libc::O_PATH, false) {
             Err(Errno(libc::ENOENT | libc::ENOTDIR)) => return Ok(()),
             other => other?,
         };
         if want_for(target.as_fd())? == Want::File {
-            let null = self.null_device()?;
+            let null = match self.null.take() {
+                Some(null) => null,
+                None => self.null_device()?,
+            };
             let tree = mount::clone_tree(null.as_fd(), c"", false)?;
+            self.null = Some(null);
             return Ok(mount::attach(tree.as_fd(), target.as_fd())?);
         }
         let tree = match &self.mask {
