@@ -13,6 +13,7 @@ use support::{Bundle, Outcome};
 /// A host that may do everything, and a box that may not read secrets, nor files of a category that it hasn't. What the
 /// kernel asks for beside reading, entering and transitions is allowed.
 const POLICY: &str = "class file { read entrypoint }
+class dir { search }
 class process { transition dyntransition }
 sensitivity s0;
 dominance { s0 }
@@ -31,6 +32,7 @@ role r;
 role r types { host_t box_t };
 allow host_t { host_t box_t box_file_t secret_t file_t }:file { read entrypoint };
 allow box_t { box_t box_file_t file_t }:file { read entrypoint };
+allow { host_t box_t } { host_t box_t box_file_t secret_t file_t }:dir search;
 allow host_t box_t:process transition;
 user u roles { r } level s0 range s0 - s0:c1.c3;
 ";
@@ -80,7 +82,7 @@ fn policy() -> String {
         .collect();
     let systems = "fs_use_xattr ext4 u:object_r:file_t:s0;\nfs_use_trans tmpfs u:object_r:file_t:s0;\nfs_use_trans mqueue u:object_r:file_t:s0;\n\
         genfscon proc / u:object_r:file_t:s0\ngenfscon sysfs / u:object_r:file_t:s0\n";
-    format!("class file\nclass process\n{declared}{POLICY}{contexts}{systems}")
+    format!("class file\nclass dir\nclass process\n{declared}{POLICY}{contexts}{systems}")
 }
 
 /// Whether the policy is in force. It is loaded where there is none yet, never in the place of a system's own.
@@ -174,7 +176,7 @@ fn mounts_have_the_mount_label() {
 fn a_label_that_the_policy_does_not_know_fails_with_nothing_left() {
     let Some(b) = labelled("se-unknown") else { return };
     b.set("/process/selinuxLabel", json!("u:r:no_such_t:s0"));
-    b.create().fails(1, &["/process/selinuxLabel", "u:r:no_such_t:s0", "invalid argument"]);
+    b.create().fails(1, &["process.selinuxLabel", "u:r:no_such_t:s0", "invalid argument"]);
     b.assert_gone();
     b.set("/process/selinuxLabel", json!(BOX)).set("/linux/mountLabel", json!("u:object_r:no_such_t:s0"));
     b.create().fails(1, &["u:object_r:no_such_t:s0"]);

@@ -186,7 +186,8 @@ impl Builder<'_> {
     fn session_keyring(&mut self, add_permissions: u32) -> Result<()> {
         if !self.options.no_new_keyring {
             let label = self.selinux_label()?.unwrap_or_default();
-            self.push("", Op::SessionKeyring { name: format!("_ses.{}", self.options.id), label, add_permissions });
+            let field = if label.is_empty() { "" } else { "/process/selinuxLabel" };
+            self.push(field, Op::SessionKeyring { name: format!("_ses.{}", self.options.id), label, add_permissions });
         }
         Ok(())
     }
