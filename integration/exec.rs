@@ -64,6 +64,23 @@ fn exec_s_flags() {
 }
 
 #[test]
+fn debug_tells_what_is_done() {
+    needs_root!();
+    let b = Bundle::new("debug");
+    b.set("/process/execCPUAffinity", json!({"initial": "0", "final": "0"})).host_hook("createRuntime", "true").sleeps();
+    let said = b.verb(&["--debug", "run", "--detach"]).succeeds().err;
+    let pid = b.pid();
+    for words in ["mount proc on /proc", "running createRuntime hook #0: ", &format!("process {pid} has executed its program")] {
+        assert!(said.contains(words), "{words:?} is not in: {said}");
+    }
+    let said = b.call(&["--debug", "exec", &b.id, "true"]).succeeds().err;
+    for words in ["run on CPUs [0] before joining the cgroup", "run on CPUs [0] from now", "has executed its program"] {
+        assert!(said.contains(words), "{words:?} is not in: {said}");
+    }
+    assert!(said.lines().all(|line| line.contains("level=debug")), "{said}");
+}
+
+#[test]
 fn exec_is_in_the_container() {
     needs_root!();
     let b = Bundle::new("execns");
