@@ -193,6 +193,8 @@ impl<'p> Spawned<'p> {
                 Some(Tag::Second) if asks.second_fork => {
                     asks.second_fork = false;
                     self.follow(heard.and_then(|h| h.fd))?;
+                    self.0.raise_rlimits()?;
+                    self.0.go_on()?;
                 }
                 _ => return Err(self.0.unexpected(heard)),
             }
@@ -212,7 +214,8 @@ impl<'p> Spawned<'p> {
         wire::send(self.0.wire.as_fd(), Message::new(Tag::Mapped), b"").map_err(|e| self.0.lost(e))
     }
 
-    /// The sender of Second ends; its sibling, whose pidfd it sent, is the one from now on.
+    /// The sender of Second ends; its sibling, whose pidfd it sent, is the one from now on. It waits for our word: else
+    /// what it has to say could arrive before this.
     fn follow(&mut self, pidfd: Option<OwnedFd>) -> Result<()> {
         let pidfd = pidfd.ok_or_else(|| self.0.unexpected(None))?;
         process::wait_pidfd(self.0.pidfd.as_fd(), true).map_err(|e| e.error("waitid", "reaping the intermediate process", ""))?;

@@ -34,7 +34,8 @@ impl Child<'_> {
         hide()
     }
 
-    /// A pid or time namespace is only for children: fork as a sibling, hand its pidfd over, and end.
+    /// A pid or time namespace is only for children: fork as a sibling, hand its pidfd over, and end. The sibling
+    /// waits until the parent knows it.
     pub(super) fn second_fork(&mut self) -> Done {
         if self.lines.init.is_some() {
             // From here on processes of the container see us: keep nothing of the host open.
@@ -44,7 +45,9 @@ impl Child<'_> {
             wire::send_fds(self.lines.wire, Message::new(Tag::Second), &[child.pidfd.as_raw_fd()])?;
             process::exit_now(0);
         }
-        self.die_with_parent()
+        self.die_with_parent()?;
+        wire::expect(self.lines.wire, Tag::Continue)?;
+        Ok(())
     }
 
     /// By ourselves: moved by another process we would wait for a grace period (see `cgroup::join`). The parent makes
