@@ -6,7 +6,7 @@ use super::foreground::{Foreground, Watch};
 use super::record::Record;
 use super::store::Entry;
 use super::{Context, ExecRequest, Status};
-use crate::cgroup::Version;
+use crate::cgroup::{Cgroup, Version};
 use crate::host::{Host, cgroup::Layout};
 use crate::spec::{Process, Spec, User};
 use crate::stage::{self, Around, Requests, Started};
@@ -104,6 +104,13 @@ fn add_capabilities(process: &mut Process, names: &[String]) {
     }
 }
 
+/// Of the cgroup that was asked for by name.
+fn takes_no_process(cgroup: &Cgroup) -> Error {
+    let path = cgroup.path("").map_or_else(String::new, |path| path.display().to_string());
+    Error::kernel("clone3", libc::EBUSY, format!("{EXEC_FAILED}: adding pid of the new process to cgroups:"), path)
+        .hint("it has controllers switched on for cgroups below it, so only those take processes")
+}
+
 struct Executing<'a> {
     context: &'a Context,
     entry: &'a Entry,
@@ -124,7 +131,7 @@ impl Executing<'_> {
         let cgroup = record.cgroup().below(&self.request.cgroup)?;
         // A user may not move a process out of a login session, but the user's manager can have it moved.
         let by_manager = cgroup.unit().is_some_and(|unit| unit.user);
-        let (into, self_join) = (if by_manager { None } else { cgroup.open_dir()? }, cgroup.self_join()?);
+        let (into, self_join) = (if by_manager { None } else { self.directory(&cgroup, &layout)? }, cgroup.self_join()?);
         let late = cgroup.version() == Version::V1 || by_manager;
         let frozen = stage::freeze(
             &plan,
@@ -146,6 +153,7 @@ impl Executing<'_> {
             Err(e) if e.errno() == Some(libc::EBUSY) && !late && self.request.cgroup.is_empty() => {
                 spawn_in(cgroup.beside(&layout, record.init_process_pid)?.open_dir()?.as_ref())?
             }
+            Err(e) if e.errno() == Some(libc::EBUSY) => return Err(takes_no_process(&cgroup)),
             other => other?,
         };
         if by_manager {
@@ -160,6 +168,16 @@ impl Executing<'_> {
         }
         let mapped = spawned.map()?;
         mapped.finish(self).map_err(|e| e.within(EXEC_FAILED))
+    }
+
+    /// What the process is cloned into: the container's cgroup, or if that is gone the one its first process moved to.
+    fn directory(&self, cgroup: &Cgroup, layout: &Layout) -> Result<Option<OwnedFd>> {
+        match cgroup.open_dir() {
+            Err(e) if e.errno() == Some(libc::ENOENT) && self.request.cgroup.is_empty() => {
+                cgroup.beside(layout, self.entry.record.init_process_pid)?.open_dir()
+            }
+            other => other,
+        }
     }
 
     fn options(&self, record: &Record) -> plan::Options {
