@@ -150,6 +150,10 @@ fn update_changes_and_lifts_limits() {
     assert_eq!(value(&b, "cpu.weight"), "100");
     update(&["--cpu-idle", "1"]).ok();
     assert_eq!(value(&b, "cpu.idle"), "1");
+    let said = update(&["--cpu-share", "512", "--cpu-idle", "1"]);
+    assert!(said.ok().is_empty() && said.err.contains("unable to apply both"), "{said:?}");
+    update(&["--memory", "64m"]).ok();
+    assert_eq!(value(&b, "cpu.idle"), "1");
     update(&["--cpu-idle", "0"]).ok();
     for (limit, expected) in [("7", "7"), ("0", "1"), ("-1", "max")] {
         update(&["--pids-limit", limit]).ok();

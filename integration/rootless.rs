@@ -11,6 +11,7 @@ sed -i 's/"terminal": true/"terminal": false/; s/"sh"/"\/bin\/sh", "-c", "id -u;
 sed -i 's/"id -u; echo inside"/"sleep 60"/' config.json
 ./dhow run -d two
 ./dhow exec two /bin/sh -c 'id -u; exit 7' || echo "code $?"
+./dhow kill --all two KILL && echo killed
 ./dhow delete --force two
 ./dhow list -q
 "#;
@@ -44,6 +45,6 @@ fn run_and_exec_without_root() {
         assert!(sh(&format!("chown -R 12345:12345 {}", home.display()), false).status.success());
         let output = sh(SCRIPT, true);
         std::fs::remove_dir_all(&home).unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "0\ninside\n0\ncode 7\n", "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "0\ninside\n0\ncode 7\nkilled\n", "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
