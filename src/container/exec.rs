@@ -10,6 +10,7 @@ use crate::cgroup::{Cgroup, Version};
 use crate::host::{Host, cgroup::Layout};
 use crate::spec::{Process, Spec, User};
 use crate::stage::{self, Around, Requests, Started};
+use crate::sys::process;
 use crate::{Error, Kind, Result, log, plan, seccomp};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -29,7 +30,9 @@ impl Context {
             console::adopt_size(&mut process);
         }
         let mut foreground = if request.detach { None } else { Some(Foreground::new()?) };
-        let started = Executing { context: self, entry: &entry, request, process: &process, console, foreground: foreground.as_mut() }.spawn(spec)?;
+        let started = Executing { context: self, entry: &entry, request, process: &process, console, foreground: foreground.as_mut() }
+            .spawn(spec)
+            .map_err(|e| explain_denial(e, &entry))?;
         if let Some(path) = &request.pid_file {
             write_pid_file(path, started.pid).inspect_err(|_| kill(&started))?;
         }
@@ -43,8 +46,15 @@ impl Context {
     }
 }
 
+/// Until its program runs a container's first process can't be looked into (CVE-2016-9962), which who isn't root on the
+/// host must be able to in order to join its namespaces.
+fn explain_denial(error: Error, entry: &Entry) -> Error {
+    let early = error.errno() == Some(libc::EPERM) && process::geteuid() != 0 && entry.status().is_ok_and(|s| s == Status::Created);
+    if early { error.hint("without root a container can be entered once it is started") } else { error }
+}
+
 fn kill(started: &Started) {
-    let _ = crate::sys::process::pidfd_send_signal(started.pidfd.as_fd(), libc::SIGKILL);
+    let _ = process::pidfd_send_signal(started.pidfd.as_fd(), libc::SIGKILL);
 }
 
 fn check_state(entry: &Entry, request: &ExecRequest) -> Result<()> {

@@ -34,6 +34,16 @@ impl Child<'_> {
         hide()
     }
 
+    /// The parent writes them. As with the id maps, an unprivileged one may only while we are dumpable (proc(5)); there is
+    /// nobody in our user namespace yet.
+    pub(super) fn await_time_offsets(&mut self, unprivileged: bool) -> Done {
+        if unprivileged {
+            process::prctl(libc::PR_SET_DUMPABLE, 1)?;
+        }
+        self.ask_parent(Message::new(Tag::TimeOffsets))?;
+        hide()
+    }
+
     /// A pid or time namespace is only for children: fork as a sibling, hand its pidfd over, and end. The sibling
     /// waits until the parent knows it.
     pub(super) fn second_fork(&mut self) -> Done {
