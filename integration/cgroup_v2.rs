@@ -150,6 +150,10 @@ fn update_changes_and_lifts_limits() {
     assert_eq!(value(&b, "cpu.weight"), "100");
     update(&["--cpu-idle", "1"]).ok();
     assert_eq!(value(&b, "cpu.idle"), "1");
+    let said = update(&["--cpu-share", "512", "--cpu-idle", "1"]);
+    assert!(said.ok().is_empty() && said.err.contains("unable to apply both"), "{said:?}");
+    update(&["--memory", "64m"]).ok();
+    assert_eq!(value(&b, "cpu.idle"), "1");
     update(&["--cpu-idle", "0"]).ok();
     for (limit, expected) in [("7", "7"), ("0", "1"), ("-1", "max")] {
         update(&["--pids-limit", limit]).ok();
@@ -254,8 +258,26 @@ fn exec_into_a_container_that_has_spread_over_its_cgroup() {
     b.sh("cd /sys/fs/cgroup && mkdir init && echo 1 >init/cgroup.procs && echo +memory +pids >cgroup.subtree_control && echo spread; exec sleep 1000").up();
     b.await_printed("spread");
     assert_eq!(b.exec(&["cat", "/proc/self/cgroup"]).ok(), "0::/init");
+    b.exec_with(&["--cgroup", "/"], &["true"]).fails(255, &["adding pid of the new process to cgroups: ", "device or resource busy"]);
     assert_eq!(value(&b, "cgroup.procs"), "");
     b.verb(&["delete", "--force"]).ok();
+    b.assert_gone();
+}
+
+/// A container that sees the host's cgroups may move itself out of its own, which anybody may then remove.
+#[test]
+fn exec_follows_a_first_process_that_left_its_cgroup() {
+    let Some(b) = bundle("left") else { return };
+    b.without_mount("/sys/fs/cgroup").mount("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "rw"]);
+    let elsewhere = Path::new("/sys/fs/cgroup").join(format!("{}-elsewhere", b.id));
+    fs::create_dir(&elsewhere).unwrap();
+    b.without_namespace("cgroup").sh(&format!("echo 1 >{}/cgroup.procs && echo left; exec sleep 1000", elsewhere.display())).up();
+    b.await_printed("left");
+    fs::remove_dir(dir(&b)).unwrap();
+    assert_eq!(b.exec(&["cat", "/proc/self/cgroup"]).ok(), format!("0::/{}-elsewhere", b.id));
+    b.exec_with(&["--cgroup", "sub"], &["true"]).fails(255, &["no such file or directory"]);
+    b.verb(&["delete", "--force"]).ok();
+    fs::remove_dir(&elsewhere).unwrap();
     b.assert_gone();
 }
 

@@ -4,6 +4,7 @@ mod support;
 
 use serde_json::json;
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 use support::*;
 
@@ -61,6 +62,40 @@ fn exec_s_flags() {
     let effective = u64::from_str_radix(&status_field(status.ok(), "CapEff"), 16).unwrap();
     assert!(effective & 1 << 19 != 0, "{effective:x}");
     assert_eq!(status_field(status.ok(), "NoNewPrivs"), "1");
+}
+
+#[test]
+fn debug_tells_what_is_done() {
+    needs_root!();
+    let b = Bundle::new("debug");
+    b.set("/process/execCPUAffinity", json!({"initial": "0", "final": "0"})).host_hook("createRuntime", "true").sleeps();
+    let said = b.verb(&["--debug", "run", "--detach"]).succeeds().err;
+    let pid = b.pid();
+    for words in ["mount proc on /proc", "running createRuntime hook #0: ", &format!("process {pid} has executed its program")] {
+        assert!(said.contains(words), "{words:?} is not in: {said}");
+    }
+    let said = b.call(&["--debug", "exec", &b.id, "true"]).succeeds().err;
+    for words in ["run on CPUs [0] before joining the cgroup", "run on CPUs [0] from now", "has executed its program"] {
+        assert!(said.contains(words), "{words:?} is not in: {said}");
+    }
+    assert!(said.lines().all(|line| line.contains("level=debug")), "{said}");
+}
+
+/// The process that joined the pid namespace forks and is slow to say whom; what its child has to say, the terminal,
+/// must not come before that.
+#[test]
+fn exec_s_second_process_waits_until_it_is_known() {
+    needs_root!();
+    if Command::new("strace").args(["-o", "/dev/null", "true"]).status().map_or(true, |s| !s.success()) {
+        println!("skipped: exec_s_second_process_waits_until_it_is_known: strace is not installed, or may not trace");
+        return;
+    }
+    let b = Bundle::new("slowfork");
+    b.sleeps().up();
+    let mut words: Vec<String> = ["strace", "-f", "-o", "trace", "-e", "inject=clone3:delay_exit=300000"].map(String::from).to_vec();
+    words.extend(b.words(&["exec", "--tty", &b.id, "echo", "here"]));
+    let said = b.any(&words);
+    assert!(said.ok().contains("here"), "{said:?}");
 }
 
 #[test]

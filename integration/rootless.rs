@@ -11,7 +11,16 @@ sed -i 's/"terminal": true/"terminal": false/; s/"sh"/"\/bin\/sh", "-c", "id -u;
 sed -i 's/"id -u; echo inside"/"sleep 60"/' config.json
 ./dhow run -d two
 ./dhow exec two /bin/sh -c 'id -u; exit 7' || echo "code $?"
+./dhow kill --all two KILL && echo killed
 ./dhow delete --force two
+./dhow create three
+./dhow exec three /bin/sh 2>&1 | grep -o 'once it is started'
+./dhow start three
+./dhow exec three /bin/sh -c 'echo in three'
+./dhow delete --force three
+sed -i 's/"namespaces": \[/"timeOffsets": {"boottime": {"secs": 1000}}, "namespaces": [{"type": "time"},/' config.json
+sed -i 's/"sleep 60"/"cat \/proc\/self\/timens_offsets"/' config.json
+./dhow run four | tr -s ' '
 ./dhow list -q
 "#;
 
@@ -36,7 +45,7 @@ fn run_and_exec_without_root() {
     for _ in 0..10 {
         std::fs::create_dir_all(home.join("rootfs/bin")).unwrap();
         std::fs::copy("/bin/busybox", home.join("rootfs/bin/busybox")).unwrap();
-        for applet in ["sh", "id", "sleep"] {
+        for applet in ["sh", "id", "sleep", "cat"] {
             std::os::unix::fs::symlink("busybox", home.join("rootfs/bin").join(applet)).unwrap();
         }
         std::fs::copy(&runtime, home.join("dhow")).unwrap();
@@ -44,6 +53,11 @@ fn run_and_exec_without_root() {
         assert!(sh(&format!("chown -R 12345:12345 {}", home.display()), false).status.success());
         let output = sh(SCRIPT, true);
         std::fs::remove_dir_all(&home).unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "0\ninside\n0\ncode 7\n", "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "0\ninside\n0\ncode 7\nkilled\nonce it is started\nin three\nmonotonic 0 0\nboottime 1000 0\n",
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }

@@ -117,6 +117,24 @@ fn limits_are_systemds_and_the_files() {
     }
     sd(&b, &["update", "--cpu-idle", "1"]).ok();
     assert_eq!((value(&b, "cpu.idle").as_str(), property(&b, "CPUWeight").as_str()), ("1", "idle"));
+    let said = sd(&b, &["update", "--cpu-share", "512", "--cpu-idle", "1"]);
+    assert!(said.ok().is_empty() && said.err.contains("unable to apply both"), "{said:?}");
+    sd(&b, &["update", "--memory", "64m"]).ok();
+    assert_eq!((value(&b, "cpu.idle").as_str(), property(&b, "CPUWeight").as_str()), ("1", "idle"));
+    sd(&b, &["update", "--cpu-share", "512"]).ok();
+    assert_eq!(value(&b, "cpu.idle"), "0", "a weight makes it one of the others again");
+}
+
+/// systemd removes the scope with its last process. containerd's shim calls `kill --all` all the same.
+#[test]
+fn kill_all_of_a_container_whose_scope_is_gone() {
+    let Some(b) = bundle("gone") else { return };
+    b.args(&["true"]);
+    up(&b);
+    b.wait_for("its end", |b| b.status() == "stopped" && !dir(b).exists());
+    b.call(&["kill", "--all", &b.id, "KILL"]).ok();
+    b.kill("KILL").fails(1, &["container not running"]);
+    b.delete().ok();
 }
 
 /// systemd writes the cgroup's files and its device program anew.

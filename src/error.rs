@@ -141,13 +141,68 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// "no such file or directory (ENOENT)" in Go's lower-case wording, which callers match on.
+/// "no such file or directory" for ENOENT: Go's lower-case wording, which callers match on.
 pub fn describe_errno(errno: i32) -> String {
+    if let Some((_, words)) = GLIBCS_WORDS.iter().find(|(number, _)| *number == errno) {
+        return words.to_string();
+    }
     let text = std::io::Error::from_raw_os_error(errno).to_string();
     let text = text.split(" (os error").next().unwrap_or("unknown error");
     let mut chars = text.chars();
     match chars.next() {
         Some(first) => first.to_lowercase().chain(chars).collect(),
         None => format!("errno {errno}"),
+    }
+}
+
+/// Go has glibc's words; musl, which the release is linked with, says "resource busy", "not supported" and the like.
+const GLIBCS_WORDS: &[(i32, &str)] = &[
+    (libc::EIO, "input/output error"),
+    (libc::ECHILD, "no child processes"),
+    (libc::ENOMEM, "cannot allocate memory"),
+    (libc::EBUSY, "device or resource busy"),
+    (libc::EXDEV, "invalid cross-device link"),
+    (libc::EMFILE, "too many open files"),
+    (libc::ENOTTY, "inappropriate ioctl for device"),
+    (libc::ESPIPE, "illegal seek"),
+    (libc::EDOM, "numerical argument out of domain"),
+    (libc::ERANGE, "numerical result out of range"),
+    (libc::EDEADLK, "resource deadlock avoided"),
+    (libc::ENAMETOOLONG, "file name too long"),
+    (libc::ELOOP, "too many levels of symbolic links"),
+    (libc::ETIME, "timer expired"),
+    (libc::EOVERFLOW, "value too large for defined data type"),
+    (libc::ELIBBAD, "accessing a corrupted shared library"),
+    (libc::EILSEQ, "invalid or incomplete multibyte or wide character"),
+    (libc::EUSERS, "too many users"),
+    (libc::ENOTSOCK, "socket operation on non-socket"),
+    (libc::EMSGSIZE, "message too long"),
+    (libc::EOPNOTSUPP, "operation not supported"),
+    (libc::EADDRINUSE, "address already in use"),
+    (libc::EADDRNOTAVAIL, "cannot assign requested address"),
+    (libc::ENETUNREACH, "network is unreachable"),
+    (libc::ENETRESET, "network dropped connection on reset"),
+    (libc::ECONNABORTED, "software caused connection abort"),
+    (libc::EISCONN, "transport endpoint is already connected"),
+    (libc::ENOTCONN, "transport endpoint is not connected"),
+    (libc::ESHUTDOWN, "cannot send after transport endpoint shutdown"),
+    (libc::ETIMEDOUT, "connection timed out"),
+    (libc::EHOSTUNREACH, "no route to host"),
+    (libc::EINPROGRESS, "operation now in progress"),
+    (libc::EUCLEAN, "structure needs cleaning"),
+    (libc::EDQUOT, "disk quota exceeded"),
+    (libc::EOWNERDEAD, "owner died"),
+];
+
+#[cfg(all(test, target_env = "gnu"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_are_glibcs() {
+        for (errno, words) in GLIBCS_WORDS {
+            let said = std::io::Error::from_raw_os_error(*errno).to_string().to_lowercase();
+            assert_eq!(said, format!("{words} (os error {errno})"));
+        }
     }
 }

@@ -162,7 +162,11 @@ impl Cgroup {
         if self.version == Version::V2 {
             pointers.extend(v2::ignored(resources));
         }
-        pointers.into_iter().map(|p| format!("/linux/resources/{p} has no meaning with this kernel's cgroups and is ignored")).collect()
+        let mut told: Vec<_> = pointers.into_iter().map(|p| format!("/linux/resources/{p} has no meaning with this kernel's cgroups and is ignored")).collect();
+        if self.version == Version::V2 && v2::weighs_idle(resources) {
+            told.push("unable to apply both cpu.idle and cpu.weight (shares): an idle cgroup has no weight, so it is ignored".into());
+        }
+        told
     }
 
     /// The hierarchy that tells for all which processes are inside.

@@ -279,6 +279,20 @@ fn ignored_fields_are_told() {
     assert!(told[0].contains("/linux/resources/memory/kernel"));
 }
 
+/// The kernel refuses a weight for an idle cgroup.
+#[test]
+fn an_idle_cgroup_gets_no_weight() {
+    let tree = Tree::new();
+    let cgroup = v2_with(&tree, "cpu");
+    for wish in [r#"{"cpu":{"idle":1,"shares":512}}"#, r#"{"unified":{"cpu.idle":"1","cpu.weight":"8"}}"#] {
+        let wish = resources(wish);
+        assert!(cgroup.ignored(&wish)[0].starts_with("unable to apply both"));
+        cgroup.update(&wish).unwrap();
+        assert_eq!((tree.read("c/cpu.idle").as_str(), tree.read("c/cpu.weight").as_str()), ("1", ""));
+    }
+    assert!(cgroup.ignored(&resources(r#"{"cpu":{"idle":0,"shares":512},"unified":{"cpu.weight":"8"}}"#)).is_empty());
+}
+
 #[test]
 fn rootless_without_wishes_does_without() {
     let tree = Tree::new();

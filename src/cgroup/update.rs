@@ -50,8 +50,8 @@ fn merge_cpu(cpu: &mut Cpu, wish: &Cpu) {
     cpu.burst = wish.burst;
     cpu.idle = wish.idle;
     take(&mut cpu.shares, &wish.shares);
-    // The weight of an idle cgroup can't be set.
-    if wish.idle.is_some() && wish.shares.is_none() {
+    // The weight of an idle cgroup can't be set, now or with a later update.
+    if wish.idle == Some(1) || (wish.idle.is_some() && wish.shares.is_none()) {
         cpu.shares = None;
     }
     take(&mut cpu.realtime_runtime, &wish.realtime_runtime);
@@ -141,7 +141,8 @@ mod tests {
     fn idle_drops_the_shares() {
         let old = r#"{"cpu":{"shares":512}}"#;
         assert_eq!(merge(old, r#"{"cpu":{"idle":1}}"#).cpu.unwrap().shares, None);
-        assert_eq!(merge(old, r#"{"cpu":{"idle":1,"shares":7}}"#).cpu.unwrap().shares, Some(7));
+        assert_eq!(merge(old, r#"{"cpu":{"idle":0,"shares":7}}"#).cpu.unwrap().shares, Some(7));
+        assert_eq!(merge(old, r#"{"cpu":{"idle":1,"shares":7}}"#).cpu.unwrap().shares, None);
         assert_eq!(merge(old, r#"{"cpu":{"quota":1}}"#).cpu.unwrap().shares, Some(512));
     }
 

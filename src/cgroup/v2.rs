@@ -6,6 +6,7 @@ use super::file::{self, Knobs};
 use super::{Cgroup, convert, v1};
 use crate::spec::{BlockIo, Cpu, Memory, Pids, Resources, ThrottleDevice};
 use crate::{Error, Kind, Result};
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::path::Path;
@@ -121,11 +122,24 @@ fn refuse_below_usage(knobs: &Knobs, memory: &Memory) -> Result<()> {
     Ok(())
 }
 
+/// Of `cpu.idle`. An idle cgroup has no weight, and writing one is EINVAL: idle wins, as with systemd.
+const IDLE: i64 = 1;
+
+/// Both an idle cgroup and a weight for it are asked for.
+pub fn weighs_idle(resources: &Resources) -> bool {
+    let by_shares = resources.cpu.as_ref().is_some_and(|c| c.idle == Some(IDLE) && c.shares.and_then(convert::cpu_weight).is_some());
+    by_shares || (is_idle(&resources.unified) && resources.unified.contains_key("cpu.weight"))
+}
+
+fn is_idle(unified: &BTreeMap<String, String>) -> bool {
+    unified.get("cpu.idle").is_some_and(|value| value.trim() == "1")
+}
+
 fn set_cpu(knobs: &Knobs, cpu: &Cpu) -> Result<()> {
     if let Some(idle) = cpu.idle {
         knobs.set("cpu/idle", "cpu.idle", idle)?;
     }
-    if let Some(weight) = cpu.shares.and_then(convert::cpu_weight) {
+    if let Some(weight) = cpu.shares.and_then(convert::cpu_weight).filter(|_| cpu.idle != Some(IDLE)) {
         knobs.set("cpu/shares", "cpu.weight", weight)?;
     }
     let (quota, period) = (cpu.quota.unwrap_or(0), cpu.period.unwrap_or(0));
@@ -195,7 +209,8 @@ fn has_device_weights(path: &Path) -> bool {
 
 /// The config's own v2 files, as they are (config-linux.md § Unified); each line is one write.
 fn set_unified(cgroup: &Cgroup, resources: &Resources) -> Result<()> {
-    for (key, value) in &resources.unified {
+    let idle = is_idle(&resources.unified);
+    for (key, value) in resources.unified.iter().filter(|(key, _)| !(idle && *key == "cpu.weight")) {
         let pointer = format!("/linux/resources/unified/{}", crate::spec::escape_pointer(key));
         if key.contains('/') {
             return Err(Error::invalid(pointer, format!("unified resource {key:?} must be a file name (no slashes)")));

@@ -6,10 +6,11 @@ use super::foreground::{Foreground, Watch};
 use super::record::Record;
 use super::store::Entry;
 use super::{Context, ExecRequest, Status};
-use crate::cgroup::Version;
+use crate::cgroup::{Cgroup, Version};
 use crate::host::{Host, cgroup::Layout};
 use crate::spec::{Process, Spec, User};
 use crate::stage::{self, Around, Requests, Started};
+use crate::sys::process;
 use crate::{Error, Kind, Result, log, plan, seccomp};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -29,7 +30,9 @@ impl Context {
             console::adopt_size(&mut process);
         }
         let mut foreground = if request.detach { None } else { Some(Foreground::new()?) };
-        let started = Executing { context: self, entry: &entry, request, process: &process, console, foreground: foreground.as_mut() }.spawn(spec)?;
+        let started = Executing { context: self, entry: &entry, request, process: &process, console, foreground: foreground.as_mut() }
+            .spawn(spec)
+            .map_err(|e| explain_denial(e, &entry))?;
         if let Some(path) = &request.pid_file {
             write_pid_file(path, started.pid).inspect_err(|_| kill(&started))?;
         }
@@ -43,8 +46,15 @@ impl Context {
     }
 }
 
+/// Until its program runs a container's first process can't be looked into (CVE-2016-9962), which who isn't root on the
+/// host must be able to in order to join its namespaces.
+fn explain_denial(error: Error, entry: &Entry) -> Error {
+    let early = error.errno() == Some(libc::EPERM) && process::geteuid() != 0 && entry.status().is_ok_and(|s| s == Status::Created);
+    if early { error.hint("without root a container can be entered once it is started") } else { error }
+}
+
 fn kill(started: &Started) {
-    let _ = crate::sys::process::pidfd_send_signal(started.pidfd.as_fd(), libc::SIGKILL);
+    let _ = process::pidfd_send_signal(started.pidfd.as_fd(), libc::SIGKILL);
 }
 
 fn check_state(entry: &Entry, request: &ExecRequest) -> Result<()> {
@@ -104,6 +114,13 @@ fn add_capabilities(process: &mut Process, names: &[String]) {
     }
 }
 
+/// Of the cgroup that was asked for by name.
+fn takes_no_process(cgroup: &Cgroup) -> Error {
+    let path = cgroup.path("").map_or_else(String::new, |path| path.display().to_string());
+    Error::kernel("clone3", libc::EBUSY, format!("{EXEC_FAILED}: adding pid of the new process to cgroups:"), path)
+        .hint("it has controllers switched on for cgroups below it, so only those take processes")
+}
+
 struct Executing<'a> {
     context: &'a Context,
     entry: &'a Entry,
@@ -124,7 +141,7 @@ impl Executing<'_> {
         let cgroup = record.cgroup().below(&self.request.cgroup)?;
         // A user may not move a process out of a login session, but the user's manager can have it moved.
         let by_manager = cgroup.unit().is_some_and(|unit| unit.user);
-        let (into, self_join) = (if by_manager { None } else { cgroup.open_dir()? }, cgroup.self_join()?);
+        let (into, self_join) = (if by_manager { None } else { self.directory(&cgroup, &layout)? }, cgroup.self_join()?);
         let late = cgroup.version() == Version::V1 || by_manager;
         let frozen = stage::freeze(
             &plan,
@@ -146,6 +163,7 @@ impl Executing<'_> {
             Err(e) if e.errno() == Some(libc::EBUSY) && !late && self.request.cgroup.is_empty() => {
                 spawn_in(cgroup.beside(&layout, record.init_process_pid)?.open_dir()?.as_ref())?
             }
+            Err(e) if e.errno() == Some(libc::EBUSY) => return Err(takes_no_process(&cgroup)),
             other => other?,
         };
         if by_manager {
@@ -160,6 +178,16 @@ impl Executing<'_> {
         }
         let mapped = spawned.map()?;
         mapped.finish(self).map_err(|e| e.within(EXEC_FAILED))
+    }
+
+    /// What the process is cloned into: the container's cgroup, or if that is gone the one its first process moved to.
+    fn directory(&self, cgroup: &Cgroup, layout: &Layout) -> Result<Option<OwnedFd>> {
+        match cgroup.open_dir() {
+            Err(e) if e.errno() == Some(libc::ENOENT) && self.request.cgroup.is_empty() => {
+                cgroup.beside(layout, self.entry.record.init_process_pid)?.open_dir()
+            }
+            other => other,
+        }
     }
 
     fn options(&self, record: &Record) -> plan::Options {

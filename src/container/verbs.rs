@@ -54,7 +54,13 @@ impl Context {
         let status = entry.status()?;
         if all {
             // Also for a stopped one: processes may be left where the pid namespace is shared.
-            return entry.record.cgroup().kill_all(signal);
+            match entry.record.cgroup().kill_all(signal) {
+                // systemd removes the cgroup when its last process has ended: nobody is left.
+                Err(e) if e.kind == Kind::NotFound && status == Status::Stopped => return Ok(()),
+                // Rootless, without a cgroup: the first process is the one that we know.
+                Err(e) if e.kind == Kind::NotFound => log::warn(&format!("{e}; only its first process is signalled")),
+                done => return done,
+            }
         }
         // Where the pid namespace is shared, processes may outlive the first one, and SIGKILL is for all of them.
         if signal == libc::SIGKILL && status == Status::Stopped && !owns_pid_namespace(&entry) && !entry.record.cgroup().all_pids()?.is_empty() {
@@ -216,7 +222,9 @@ impl Context {
             return Err(wrong_state(&entry, "cannot update a stopped container:", "container not running"));
         }
         let resources = cgroup::merged(&entry.record.resources, wishes);
-        entry.record.cgroup().update(&resources)?;
+        let cgroup = entry.record.cgroup();
+        cgroup.ignored(wishes).iter().for_each(|w| log::warn(w));
+        cgroup.update(&resources)?;
         if let Some((l3, bandwidth)) = rdt {
             super::rdt::update(&entry.record, &l3, &bandwidth)?;
         }

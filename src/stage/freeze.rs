@@ -7,7 +7,7 @@
 use crate::plan::{DeviceOp, EnterRoot, MountOp, MountSource, Op, Plan, Step};
 use crate::spec::Hook;
 use crate::sys::fs::{self, CWD};
-use crate::sys::process::{SchedAttr, Strings};
+use crate::sys::process::{self, SchedAttr, Strings};
 use crate::{Error, Result};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -43,7 +43,10 @@ pub enum Action {
         by_files: bool,
     },
     NewSession,
-    AwaitTimeOffsets,
+    /// Not by root: it must be let.
+    AwaitTimeOffsets {
+        unprivileged: bool,
+    },
     SessionKeyring {
         name: CString,
         label: Option<CString>,
@@ -274,7 +277,7 @@ fn freeze_step(step: &Step, plan: &Plan, supplies: &mut Supplies) -> Result<Acti
         Op::AwaitIdMaps => Action::AwaitIdMaps { ask: plan.asks_for_maps() },
         Op::JoinCgroup => Action::JoinCgroup { by_files: supplies.cgroup_files },
         Op::NewSession => Action::NewSession,
-        Op::AwaitTimeOffsets => Action::AwaitTimeOffsets,
+        Op::AwaitTimeOffsets => Action::AwaitTimeOffsets { unprivileged: process::geteuid() != 0 },
         Op::SessionKeyring { name, label, add_permissions } => Action::SessionKeyring {
             name: text(name, field)?,
             label: if label.is_empty() { None } else { Some(text(label, field)?) },

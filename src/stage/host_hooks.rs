@@ -2,7 +2,7 @@
 
 use crate::spec::Hook;
 use crate::sys::{fs, process, signal};
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Result, log};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
@@ -17,6 +17,7 @@ pub fn run(phase: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
 }
 
 fn run_one(phase: &str, number: usize, hook: &Hook, state: &[u8]) -> Result<()> {
+    log::debug(&format!("running {phase} hook #{number}: {}", hook.path));
     let failed = |cause: String| Error::new(Kind::Hook, format!("error running {phase} hook #{number}"), "", format!("{}: {cause}", hook.path));
     let mut output = File::from(fs::memfd(c"hook-output").map_err(|e| failed(e.error("memfd_create", "", "").to_string()))?);
     let sink = || output.try_clone().map(Stdio::from).unwrap_or_else(|_| Stdio::null());

@@ -9,7 +9,7 @@ use super::netdev::{self, Moved};
 use super::wire::{self, Heard, Message, Tag};
 use super::{host_hooks, idmap, report, trees};
 use crate::cgroup::SelfJoin;
-use crate::plan::{Op, Plan, human_field};
+use crate::plan::{Op, Plan, explain, human_field};
 use crate::sys::process::{self, CLONE_NEWPID, CLONE_NEWTIME, Progress};
 use crate::sys::{Errno, fs, socket};
 use crate::{Error, Result, log};
@@ -81,6 +81,9 @@ impl Started {
 /// Clone the child with the plan's namespaces; it begins to apply `frozen` at once.
 pub fn spawn<'p>(plan: &'p Plan, frozen: &Frozen, around: &Around) -> Result<Spawned<'p>> {
     let fail = |call: &'static str| move |e: Errno| e.error(call, "starting the container's first process", "");
+    if log::debug_enabled() {
+        explain::to_text(plan).lines().filter(|line| !line.is_empty()).for_each(log::debug);
+    }
     let (wire, childs_wire) = socket::seqpacket_pair().map_err(fail("socketpair"))?;
     let progress = Progress::new().map_err(fail("mmap"))?;
     let detour = Detour::enter(plan)?;
@@ -101,6 +104,7 @@ pub fn spawn<'p>(plan: &'p Plan, frozen: &Frozen, around: &Around) -> Result<Spa
         let lines = Lines { wire: childs_wire.as_fd(), init: around.init, progress: &progress, barrier: around.barrier };
         Child::new(frozen, lines).apply();
     };
+    log::debug(&format!("cloned: process {}", child.pid));
     let live = Live { plan, pid: child.pid, pidfd: Rc::new(child.pidfd), wire, progress, moved: None, armed: true };
     detour.leave()?;
     Ok(Spawned(live))
@@ -189,6 +193,8 @@ impl<'p> Spawned<'p> {
                 Some(Tag::Second) if asks.second_fork => {
                     asks.second_fork = false;
                     self.follow(heard.and_then(|h| h.fd))?;
+                    self.0.raise_rlimits()?;
+                    self.0.go_on()?;
                 }
                 _ => return Err(self.0.unexpected(heard)),
             }
@@ -208,7 +214,8 @@ impl<'p> Spawned<'p> {
         wire::send(self.0.wire.as_fd(), Message::new(Tag::Mapped), b"").map_err(|e| self.0.lost(e))
     }
 
-    /// The sender of Second ends; its sibling, whose pidfd it sent, is the one from now on.
+    /// The sender of Second ends; its sibling, whose pidfd it sent, is the one from now on. It waits for our word: else
+    /// what it has to say could arrive before this.
     fn follow(&mut self, pidfd: Option<OwnedFd>) -> Result<()> {
         let pidfd = pidfd.ok_or_else(|| self.0.unexpected(None))?;
         process::wait_pidfd(self.0.pidfd.as_fd(), true).map_err(|e| e.error("waitid", "reaping the intermediate process", ""))?;
@@ -266,6 +273,7 @@ impl<'p> Mapped<'p> {
         if !self.0.serve(requests)? {
             return Err(self.0.unexpected(None));
         }
+        log::debug(&format!("process {} has done its steps and waits for its start", self.0.pid));
         Ok(Created(self.0))
     }
 
@@ -375,7 +383,11 @@ impl Live<'_> {
         // A pidfd that is readable belongs to a process that has ended. A program that ends at once has run all the same,
         // so only a death by signal before the last step is the child's own.
         let last = self.plan.steps.len().saturating_sub(1);
-        if self.progress.get() < last { Err(self.died()) } else { Ok(()) }
+        if self.progress.get() < last {
+            return Err(self.died());
+        }
+        log::debug(&format!("process {} has executed its program", self.pid));
+        Ok(())
     }
 
     /// Let it live on its own.

@@ -5,9 +5,9 @@
 //! | parent | Mapped    | –                              | id maps are written: child goes on as root of it  |
 //! | parent | Cgroup    | v1's `tasks` files, as fds      | child moves itself by them                        |
 //! | parent | Tree      | a detached mount               | answer to the child's Tree                        |
-//! | parent | Continue  | –                              | answer to HostHooks, Console and Listener         |
+//! | parent | Continue  | –                              | answer to Second, HostHooks, Console, TimeOffsets and Listener |
 //! | parent | Start     | –                              | `run`: child execs                                |
-//! | child  | Second    | a pidfd                        | this is the container's init now, the sender ends |
+//! | child  | Second    | a pidfd                        | this is the container's init now, the sender ends; Continue, to the new one |
 //! | child  | HostHooks | –                              | parent moves network devices, runs prestart and createRuntime; Continue |
 //! | child  | IdMaps    | –                              | it has unshared its user namespace; Mapped        |
 //! | child  | TimeOffsets | –                          | parent writes them for the sender; Continue       |

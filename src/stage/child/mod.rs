@@ -169,7 +169,7 @@ impl<'a> Child<'a> {
             Action::AwaitIdMaps { ask } => self.await_id_maps(*ask),
             Action::JoinCgroup { by_files } => self.join_cgroup(*by_files),
             Action::NewSession => Ok(process::setsid()?),
-            Action::AwaitTimeOffsets => self.ask_parent(Message::new(Tag::TimeOffsets)),
+            Action::AwaitTimeOffsets { unprivileged } => self.await_time_offsets(*unprivileged),
             Action::SessionKeyring { name, label, add_permissions } => self.session_keyring(name, label.as_deref(), *add_permissions),
             Action::LoopbackUp => Ok(sys::net::loopback_up()?),
             Action::PrepareRoot { rootfs, propagation, parent } => self.prepare_root(rootfs, *propagation, *parent),
@@ -195,7 +195,7 @@ impl<'a> Child<'a> {
     }
 
     /// Send `message` and wait for the parent's Continue.
-    fn ask_parent(&self, message: Message) -> Done {
+    pub(in crate::stage::child) fn ask_parent(&self, message: Message) -> Done {
         wire::send(self.lines.wire, message, b"")?;
         Ok(wire::expect(self.lines.wire, Tag::Continue).map(drop)?)
     }

@@ -34,7 +34,18 @@ impl Child<'_> {
         hide()
     }
 
-    /// A pid or time namespace is only for children: fork as a sibling, hand its pidfd over, and end.
+    /// The parent writes them. As with the id maps, an unprivileged one may only while we are dumpable (proc(5)); there is
+    /// nobody in our user namespace yet.
+    pub(super) fn await_time_offsets(&mut self, unprivileged: bool) -> Done {
+        if unprivileged {
+            process::prctl(libc::PR_SET_DUMPABLE, 1)?;
+        }
+        self.ask_parent(Message::new(Tag::TimeOffsets))?;
+        hide()
+    }
+
+    /// A pid or time namespace is only for children: fork as a sibling, hand its pidfd over, and end. The sibling
+    /// waits until the parent knows it.
     pub(super) fn second_fork(&mut self) -> Done {
         if self.lines.init.is_some() {
             // From here on processes of the container see us: keep nothing of the host open.
@@ -44,7 +55,9 @@ impl Child<'_> {
             wire::send_fds(self.lines.wire, Message::new(Tag::Second), &[child.pidfd.as_raw_fd()])?;
             process::exit_now(0);
         }
-        self.die_with_parent()
+        self.die_with_parent()?;
+        wire::expect(self.lines.wire, Tag::Continue)?;
+        Ok(())
     }
 
     /// By ourselves: moved by another process we would wait for a grace period (see `cgroup::join`). The parent makes
