@@ -18,7 +18,13 @@ use std::time::Duration;
 
 const CA: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// Longer than the tests' limit, so it is waited for here.
+/// With whole systems in the images, longer than the tests' limit.
+fn long(scratch: &Scratch, args: &[&str]) {
+    let log = scratch.path("long.log");
+    let status = scratch.ctl_command(args).stderr(fs::File::create(&log).unwrap()).stdout(Stdio::null()).status().unwrap();
+    assert!(status.success(), "{args:?}: {}", fs::read_to_string(&log).unwrap());
+}
+
 fn build(scratch: &Scratch, name: &str, files: &[(&str, &str)]) {
     let context = scratch.path("context");
     let _ = fs::remove_dir_all(&context);
@@ -26,9 +32,7 @@ fn build(scratch: &Scratch, name: &str, files: &[(&str, &str)]) {
     files.iter().for_each(|(file, content)| fs::write(context.join(file), content).unwrap());
     // Over the file itself, the package ca-certificates could not be installed.
     let volume = format!("{CA}:/ca.pem:ro");
-    let mut command = scratch.ctl_command(&["build", "-t", name, "--volume", &volume, "context"]);
-    let status = command.stderr(fs::File::create(scratch.path("build.log")).unwrap()).stdout(Stdio::null()).status().unwrap();
-    assert!(status.success(), "{}", fs::read_to_string(scratch.path("build.log")).unwrap());
+    long(scratch, &["build", "-t", name, "--volume", &volume, "context"]);
 }
 
 fn base(scratch: &Scratch) {
@@ -40,13 +44,13 @@ fn base(scratch: &Scratch) {
     fs::create_dir(scratch.path("base")).unwrap();
     fs::rename(scratch.path("rootfs.tar"), scratch.path("base/rootfs.tar")).unwrap();
     fs::write(scratch.path("base/Dockerfile"), "FROM scratch\nADD rootfs.tar /\nCMD [\"bash\"]\n").unwrap();
-    scratch.ctl(&["build", "-t", "debian", "base"]).ok();
+    long(scratch, &["build", "-t", "debian", "base"]);
 }
 
 /// `fetch`, `unpack`, `dhow run`; what the server says once it listens.
 fn page(scratch: &Scratch, name: &str, id: &str, port: u16) -> String {
-    scratch.ctl(&["fetch", name]).ok();
-    scratch.ctl(&["unpack", "--host-network", name, id]).ok();
+    long(scratch, &["fetch", name]);
+    long(scratch, &["unpack", "--host-network", name, id]);
     let mut command = scratch.command(env!("CARGO_BIN_EXE_dhow"), &["--root", "state", "run", "--bundle", id, id]);
     let mut server = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let url = format!("http://127.0.0.1:{port}/");
@@ -96,10 +100,10 @@ fn nginx_and_python_from_a_registry_to_a_page() {
         ],
     );
     for name in [&nginx, &python] {
-        scratch.ctl(&["push", name]).ok();
-        scratch.ctl(&["rmi", name]).ok();
+        long(&scratch, &["push", name]);
+        long(&scratch, &["rmi", name]);
     }
     assert_eq!(page(&scratch, &nginx, "nginx", 18084), "hello from nginx\n");
     assert_eq!(page(&scratch, &python, "python", 18085), "hello from Python\n");
-    scratch.assert_sound();
+    long(&scratch, &["verify"]);
 }
