@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """From a registry to a root file system: dhowctl beside skopeo + umoci, podman, docker and ctr, in one run.
 
-    python3 benches/image.py [--rounds N] [--rootfs DIR] [--only NAME,...] [--images base,python,node]
+    python3 benches/image.py [--rounds N] [--rootfs DIR] [--only NAME,...] [--images base,python,node] [--keep DIR]
 
 Needs root, docker-registry, and the peers' packages; peers that are missing are left out. A Debian root file system is
 made by debootstrap once, or taken from --rootfs. All runs against a registry on loopback with a cold store, on an ext4 of
@@ -179,9 +179,9 @@ class Bench:
 
     def mount_disk(self):
         """An ext4 in memory, so that neither the machine's disk nor its journal is measured."""
-        os.makedirs(self.disk)
         memory = os.path.join(self.work, "memory")
-        os.makedirs(memory)
+        for directory in (self.disk, memory):
+            os.makedirs(directory, exist_ok=True)
         sh("mount", "-t", "tmpfs", "-o", "size=12g", "tmpfs", memory)
         self.stack.callback(subprocess.run, ["umount", "-l", memory])
         image = os.path.join(memory, "disk.img")
@@ -282,31 +282,36 @@ def main():
     parser.add_argument("--rootfs")
     parser.add_argument("--only", default="", help="contenders whose names contain one of these words")
     parser.add_argument("--images", default="base,python,node")
+    parser.add_argument("--keep", metavar="DIR", help="make the images there, and find them there the next time: for a bench in short pieces")
     options = parser.parse_args()
     chosen = {name: maker for name, (maker, needs) in CONTENDERS.items() if all(map(shutil.which, needs)) and (not options.only or any(word in name for word in options.only.split(",")))}
     images = options.images.split(",")
     # So that daemons and mounts go whatever ends us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with contextlib.ExitStack() as stack:
-        work = tempfile.mkdtemp(prefix="dhow-bench-")
-        stack.callback(shutil.rmtree, work, ignore_errors=True)
+        work = options.keep and os.path.abspath(options.keep) or tempfile.mkdtemp(prefix="dhow-bench-")
+        os.makedirs(work, exist_ok=True)
+        if not options.keep:
+            stack.callback(shutil.rmtree, work, ignore_errors=True)
         bench = Bench(work, stack)
         rootfs = options.rootfs or os.path.join(work, "rootfs")
-        if not options.rootfs:
+        if not options.rootfs and not os.path.exists(rootfs):
             sh("debootstrap", "--variant=minbase", "bookworm", rootfs)
         makers = {"base": lambda: [], "python": lambda: python_layers(rootfs), "node": node_layers}
         bench.start_registry()
+        missing = [name for name in images if not os.path.exists(os.path.join(work, name, "index.json"))]
         def build():
             base = tar_of(rootfs, lambda name: not name.startswith(("./proc/", "./sys/", "./dev/", "./var/cache/apt/", "./var/lib/apt/lists/")))
-            for name in images:
+            for name in missing:
                 layers = [base, *makers[name]()]
                 entries = sum(len(tarfile.open(fileobj=io.BytesIO(layer)).getmembers()) for layer in layers)
                 layout(os.path.join(work, name), layers)
                 print(f"{name}: {len(layers)} layers, {sum(map(len, layers)) / 1e6:.0f} MB tar, {entries} entries", file=sys.stderr)
         # In a process of its own: a child's peak memory begins with what its parent had when it was forked.
-        builder = multiprocessing.Process(target=build)
-        builder.start()
-        builder.join()
+        if missing:
+            builder = multiprocessing.Process(target=build)
+            builder.start()
+            builder.join()
         for name in images:
             bench.push(name, os.path.join(work, name))
         bench.mount_disk()

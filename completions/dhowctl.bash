@@ -16,8 +16,8 @@ _dhowctl_flags() {
 	rmi) echo --keep-blobs --help -h ;;
 	run) echo --name= --tty -t --no-tty -T --host-network --copy --runtime= --runtime-root= $bring --help -h ;;
 	unpack) echo --overlay --tty -t --host-network $bring --help -h ;;
-	verify) echo --format= --help -h ;;
-	help | logout | prune | tag | version) echo --help -h ;;
+	prune | verify) echo --format= --help -h ;;
+	help | logout | tag | version) echo --help -h ;;
 	esac
 }
 

@@ -109,6 +109,7 @@ complete -c dhowctl -n '__fish_seen_subcommand_from login' -s h -l help -d 'show
 complete -c dhowctl -n '__fish_seen_subcommand_from logout' -s h -l help -d 'show a summary'
 
 # prune
+complete -c dhowctl -n '__fish_seen_subcommand_from prune' -l format -xa 'text json' -d 'how to print'
 complete -c dhowctl -n '__fish_seen_subcommand_from prune' -s h -l help -d 'show a summary'
 
 # push

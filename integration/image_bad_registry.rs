@@ -421,6 +421,33 @@ fn a_killed_fetch_leaves_a_valid_store() {
     scratch.assert_sound();
 }
 
+/// Killed at thirty points between its first request and its last sync: every time the store is valid, and
+/// the next fetch makes it whole.
+#[test]
+fn a_fetch_killed_at_any_moment_leaves_a_valid_store() {
+    let scratch = Scratch::new("killedfetch");
+    let served = Served::new(&scratch, 300_000);
+    let fake = served.fake();
+    let began = std::time::Instant::now();
+    scratch.ctl(&["fetch", "-o", "oci:timed", &name(&fake)]).ok();
+    let duration = began.elapsed();
+    let mut cut_short = 0;
+    for at in 0..30 {
+        let store = scratch.text(&format!("store.{at}"));
+        let mut begun = scratch.spawn(scratch.ctl_command(&["--store", &store, "fetch", &name(&fake)]));
+        std::thread::sleep(duration * at / 25);
+        begun.child.kill().unwrap();
+        begun.child.wait().unwrap();
+        scratch.ctl(&["--store", &store, "verify"]).ok();
+        let named = scratch.ctl(&["--store", &store, "images", "-q"]).ok().to_string();
+        cut_short += usize::from(named.is_empty());
+        scratch.ctl(&["--store", &store, "fetch", &name(&fake)]).ok();
+        scratch.ctl(&["--store", &store, "verify"]).ok();
+        assert_eq!(fs::read_dir(scratch.path(&format!("store.{at}/.ingest"))).into_iter().flatten().count(), 0);
+    }
+    assert!(cut_short > 0, "all of them were faster");
+}
+
 #[test]
 fn two_at_once_fetch_a_blob_once() {
     let scratch = Scratch::new("two");
@@ -463,6 +490,47 @@ fn a_full_disk() {
     scratch.ctl(&["prune"]).ok();
     scratch.ctl(&["fetch", &name(&small.fake())]).ok();
     scratch.assert_sound();
+}
+
+/// Full at any point: in the first document, in the middle of the layer, at its end, at the index's last entry.
+#[test]
+fn a_disk_full_at_any_point() {
+    needs_root!();
+    let scratch = Scratch::new("fullany");
+    let served = Served::new(&scratch, 120_000);
+    let fake = served.fake();
+    fs::create_dir(scratch.path("store")).unwrap();
+    let mut outcomes = [0, 0];
+    // The first page is for the file `oci-layout`, without which there is no store.
+    for pages in (3..49).step_by(2) {
+        let _tmpfs = Tmpfs::new(scratch.path("store"), &format!("size={}k", pages * 4));
+        let fetched = scratch.ctl(&["fetch", &name(&fake)]);
+        outcomes[usize::from(fetched.code == 0)] += 1;
+        if fetched.code != 0 {
+            fetched.fails(1, &["no space left on device"]);
+            assert_eq!(scratch.ctl(&["images", "-q"]).ok(), "");
+        }
+        // A blob that was on its way when another filled the disk stays for the next try.
+        scratch.ctl(&["verify"]).ok();
+    }
+    assert!(outcomes[0] > 2 && outcomes[1] > 2, "{outcomes:?}");
+}
+
+/// Where the blobs of an archive are staged, and where it is written to.
+#[test]
+fn a_full_disk_leaves_nothing_of_an_archive() {
+    needs_root!();
+    let scratch = Scratch::new("fullarchive");
+    let served = Served::new(&scratch, 3_000_000);
+    let fake = served.fake();
+    for full in ["store", "out"] {
+        fs::create_dir_all(scratch.path(full)).unwrap();
+        fs::create_dir_all(scratch.path("out")).unwrap();
+        let _tmpfs = Tmpfs::new(scratch.path(full), "size=1m");
+        scratch.ctl(&["fetch", "-o", "docker-archive:out/image.tar", &name(&fake)]).fails(1, &["no space left on device"]);
+        let left = |dir: &str| fs::read_dir(scratch.path(dir)).into_iter().flatten().count();
+        assert_eq!((left("out"), left("store/.staged")), (0, 0), "{full}");
+    }
 }
 
 /// Killed while the layer comes: an archive has not begun, and what there is of it goes with the next.

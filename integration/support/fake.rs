@@ -16,6 +16,7 @@ pub struct Request {
     pub path: String,
     /// By lower-case name.
     pub headers: HashMap<String, String>,
+    pub body: Vec<u8>,
     /// How many requests for this path there were before.
     pub count: usize,
 }
@@ -166,8 +167,9 @@ fn read_request(reader: &mut impl BufRead) -> Option<Request> {
         };
     }
     let length = headers.get("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
-    reader.take(length).read_to_end(&mut Vec::new()).ok()?;
-    Some(Request { method, path, headers, count: 0 })
+    let mut body = Vec::new();
+    reader.take(length).read_to_end(&mut body).ok()?;
+    Some(Request { method, path, headers, body, count: 0 })
 }
 
 fn answer(mut stream: TcpStream, request: &Request, reply: Reply) -> std::io::Result<()> {

@@ -3,7 +3,7 @@
 #![allow(dead_code)]
 
 use crate::ctl::Scratch;
-use crate::fake::{Fake, Reply};
+use crate::fake::{Fake, Reply, Request};
 use crate::support::eventually;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -14,6 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub const USER: &str = "me";
 pub const PASSWORD: &str = "sesame";
+/// What stands for [`USER`] at the token server, as OAuth2's refresh token.
+pub const IDENTITY: &str = "an identity/with+signs&more=";
 /// bcrypt of [`PASSWORD`], the cheapest.
 const HTPASSWD: &str = "me:$2a$04$fOVTVKKlfkrvWnbAWShZg.Jd/6d0ay31en1zXAVYX7CyK5Z4598uS\n";
 
@@ -22,8 +24,7 @@ pub struct Registry {
     /// `127.0.0.1:port`
     pub address: String,
     child: Child,
-    /// Of the token server.
-    _tokens: Option<Fake>,
+    pub tokens: Option<Fake>,
 }
 
 impl Registry {
@@ -38,6 +39,20 @@ impl Registry {
         fs::write(scratch.path("htpasswd"), HTPASSWD).unwrap();
         let tls = json!({"certificate": scratch.text("server.crt"), "key": scratch.text("server.key")});
         Registry::start(scratch, json!({"tls": tls}), json!({"htpasswd": {"realm": "test", "path": scratch.text("htpasswd")}}), None)
+    }
+
+    /// TLS, for those who show a certificate by the same CA: `shown/client.cert` with its key is one, `shown/ca.crt` the CA.
+    pub fn with_client_certificates(scratch: &Scratch) -> Registry {
+        make_certificates(scratch);
+        let script = "set -e
+            mkdir shown && cp certs/ca.crt shown
+            openssl ecparam -name prime256v1 -genkey -noout -out shown/client.key
+            openssl req -new -key shown/client.key -subj /CN=test-client -out client.csr
+            printf 'extendedKeyUsage=clientAuth\\n' >client.ext
+            openssl x509 -req -in client.csr -CA certs/ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile client.ext -out shown/client.cert";
+        scratch.tool("sh", &["-c", script]);
+        let tls = json!({"certificate": scratch.text("server.crt"), "key": scratch.text("server.key"), "clientcas": [scratch.text("certs/ca.crt")]});
+        Registry::start(scratch, json!({"tls": tls}), json!({}), None)
     }
 
     /// Tokens decide: everybody may pull `public/…`, [`USER`] may do anything.
@@ -70,7 +85,7 @@ impl Registry {
             let at = text.find("listening on ")? + "listening on ".len();
             text[at..].split(['"', ',', '\n']).next().filter(|_| text[at..].contains('\n')).map(String::from)
         });
-        Registry { address, child, _tokens: tokens }
+        Registry { address, child, tokens }
     }
 
     /// The name of something in it.
@@ -106,6 +121,9 @@ fn token_server(scratch: &Scratch) -> Fake {
     let der: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
     let login = format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}")));
     Fake::start(move |request| {
+        if request.method == "POST" {
+            return exchange(request, |access| sign(&dir, &der, access));
+        }
         let known = match request.header("authorization") {
             None => false,
             Some(header) if header == login => true,
@@ -116,6 +134,20 @@ fn token_server(scratch: &Scratch) -> Fake {
         let access: Vec<Value> = scopes.filter_map(|scope| grant(&scope, known)).collect();
         Reply::ok(json!({"token": sign(&dir, &der, &access), "expires_in": 300}).to_string())
     })
+}
+
+/// The same by OAuth2: [`IDENTITY`] for an access token.
+fn exchange(request: &Request, sign: impl Fn(&[Value]) -> String) -> Reply {
+    let form = String::from_utf8(request.body.clone()).unwrap();
+    let field = |name: &str| form.split('&').filter_map(|pair| pair.split_once('=')).find(|(n, _)| *n == name).map(|(_, v)| unescape(v)).unwrap_or_default();
+    if field("grant_type") != "refresh_token" || field("service") != "test" || field("client_id").is_empty() {
+        return Reply::status(400, r#"{"error":"invalid_request"}"#);
+    }
+    if field("refresh_token") != IDENTITY {
+        return Reply::status(401, r#"{"details":"unknown refresh token"}"#);
+    }
+    let access: Vec<Value> = field("scope").split(' ').filter_map(|scope| grant(scope, true)).collect();
+    Reply::ok(json!({"access_token": sign(&access), "expires_in": 300, "scope": field("scope")}).to_string())
 }
 
 /// What somebody gets of what was asked for.

@@ -6,7 +6,6 @@ use super::transport::{Opened, Source};
 use super::{Descriptor, Platform, Reference, Store};
 use crate::sys;
 use crate::{Error, Kind, Result};
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// An image that is at hand, or on its way.
@@ -56,13 +55,12 @@ impl Brought {
         match &self.from {
             From::Here(opened) => Ok(opened.store.open_blob(&layer.digest)?.into()),
             From::Registry(pull) => {
-                let mut stream = pull.layer_stream(layer)?;
+                let stream = pull.layer_stream(layer)?;
                 let (read, write) = sys::fs::pipe().map_err(|e| e.error("pipe2", "reading layer", layer.digest.to_string()))?;
                 // Fewer wake-ups. Where the user's pipes are full already, the default does.
                 let _ = sys::fs::set_pipe_size(write.as_fd(), 1 << 20);
-                let mut write = std::fs::File::from(write);
                 // What goes wrong with the fetch is told by `settle`, and by the reader who finds the layer truncated.
-                std::thread::spawn(move || copy(&mut stream, &mut write));
+                std::thread::spawn(move || stream.pour(write.into()));
                 Ok(read)
             }
         }
@@ -74,17 +72,5 @@ impl Brought {
             From::Here(_) => Ok(()),
             From::Registry(pull) => pull.finish().map(drop),
         }
-    }
-}
-
-fn copy(from: &mut impl io::Read, to: &mut impl io::Write) -> io::Result<()> {
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        let n = match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            other => other?,
-        };
-        to.write_all(&buffer[..n])?;
     }
 }

@@ -21,7 +21,8 @@ enum Shape {
     Json(Mutex<Sink>),
 }
 
-/// One for each blob, and below them their total.
+/// One for each blob that moves, and below them their total; what has ended is a line above. So it is never more than
+/// the terminal has room for, however many layers there are.
 struct Bars {
     all: MultiProgress,
     total: ProgressBar,
@@ -112,7 +113,7 @@ fn write(sink: &Mutex<Sink>, line: &str) {
 }
 
 fn bar(prefix: &str, size: u64) -> ProgressBar {
-    let template = "{prefix:12}  {wide_bar}  {bytes:>10}/{total_bytes:<10} {bytes_per_sec:>12}  {msg:7}";
+    let template = "{prefix:12}  {wide_bar}  {bytes:>10}/{total_bytes:<10} {bytes_per_sec:>12}";
     let bar = ProgressBar::new(size);
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
@@ -146,19 +147,25 @@ impl Tracker {
         }
     }
 
+    fn line(&self, word: &str) -> String {
+        format!("{}  {:>12} bytes  {word}", self.digest.short(), self.size)
+    }
+
     pub fn finish(self, outcome: Outcome) {
         let word = outcome.word();
         match &*self.progress.0 {
             Shape::Quiet => {}
-            Shape::Bars(_) => {
-                if let Some(bar) = &self.bar {
-                    if outcome != Outcome::Failed {
-                        self.at(self.size);
-                    }
-                    bar.finish_with_message(word);
+            Shape::Bars(bars) => {
+                if outcome != Outcome::Failed {
+                    self.at(self.size);
                 }
+                if let Some(bar) = &self.bar {
+                    bar.finish_and_clear();
+                    bars.all.remove(bar);
+                }
+                self.progress.note(&self.line(word));
             }
-            Shape::Lines(sink) => write(sink, &format!("{}  {:>12} bytes  {word}", self.digest.short(), self.size)),
+            Shape::Lines(sink) => write(sink, &self.line(word)),
             Shape::Json(sink) => {
                 let event = json!({"event": "blob", "digest": self.digest, "size": self.size, "status": word});
                 write(sink, &event.to_string());

@@ -219,6 +219,14 @@ pub fn write(fd: BorrowedFd, buf: &[u8]) -> Result<usize> {
     retry(|| check(unsafe { libc::write(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len()) })).map(|n| n as usize)
 }
 
+/// Hand up to `most` bytes of the file at `offset` to the pipe: the page cache's own pages, not a copy. splice(2).
+pub fn splice(file: BorrowedFd, offset: u64, pipe: BorrowedFd, most: usize) -> Result<usize> {
+    let mut offset = offset as libc::loff_t;
+    let none = std::ptr::null_mut();
+    // SAFETY: `offset` lives through the call; a pipe has none.
+    retry(|| check(unsafe { libc::splice(file.as_raw_fd(), &mut offset, pipe.as_raw_fd(), none, most, 0) })).map(|n| n as usize)
+}
+
 /// How many bytes a pipe or fifo holds (fcntl(2) F_GETPIPE_SZ).
 pub fn pipe_size(fd: BorrowedFd) -> Result<usize> {
     // SAFETY: no memory is involved.

@@ -294,7 +294,7 @@ fn speaks_no_tls(error: &ureq::Error) -> bool {
 }
 
 fn explain_tls(error: &rustls::Error, host: &str) -> Fault {
-    use rustls::CertificateError as C;
+    use rustls::{AlertDescription as A, CertificateError as C};
     let (cause, hint) = match error {
         rustls::Error::InvalidMessage(_) => (
             format!("{host} does not speak TLS"),
@@ -309,6 +309,10 @@ fn explain_tls(error: &rustls::Error, host: &str) -> Fault {
         }
         rustls::Error::InvalidCertificate(C::Other(e)) if e.to_string().contains("CaUsedAsEndEntity") => {
             (format!("{host}: its certificate is a CA's own, which cannot stand for a server"), "give it a certificate with CA:FALSE, or use --insecure".into())
+        }
+        // Go's servers say BadCertificate where there is none.
+        rustls::Error::AlertReceived(A::CertificateRequired | A::BadCertificate | A::UnknownCA | A::CertificateUnknown | A::AccessDenied) => {
+            (format!("{host} wants to be shown a client certificate that it knows"), trust::where_to_put_a_client_certificate(host))
         }
         other => (format!("{host}: {other}"), trust::where_to_put_a_ca(host)),
     };

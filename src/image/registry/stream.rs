@@ -4,9 +4,11 @@
 //! a slow reader holds nothing up, memory stays constant, and the end is reached only when the digest was right.
 
 use crate::image::model::Descriptor;
+use crate::sys::{self, Errno};
 use crate::{Error, Result};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -103,6 +105,35 @@ impl LayerStream {
     pub fn descriptor(&self) -> &Descriptor {
         &self.job.descriptor
     }
+
+    /// All of it into `pipe`, as it comes. The other end reads the page cache's pages; nothing is copied here.
+    pub fn pour(mut self, mut pipe: File) -> io::Result<()> {
+        loop {
+            let (file, available) = self.job.wait(self.position).map_err(io::Error::other)?;
+            if available == 0 {
+                return Ok(());
+            }
+            let most = usize::try_from(available).unwrap_or(usize::MAX).min(1 << 30);
+            match sys::fs::splice(file.as_fd(), self.position, pipe.as_fd(), most) {
+                // The file is shorter than it was: somebody else changed it.
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => self.position += n as u64,
+                // A file system that can't.
+                Err(Errno(libc::EINVAL | libc::ENOSYS)) => return self.copy(&mut pipe),
+                Err(Errno(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+            }
+        }
+    }
+
+    fn copy(&mut self, pipe: &mut File) -> io::Result<()> {
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            match self.read(&mut buffer)? {
+                0 => return Ok(()),
+                n => pipe.write_all(&buffer[..n])?,
+            }
+        }
+    }
 }
 
 impl Read for LayerStream {
@@ -163,6 +194,31 @@ mod tests {
         let mut again = Vec::new();
         job.reader().read_to_end(&mut again).unwrap();
         assert_eq!(again, content);
+    }
+
+    #[test]
+    fn both_ways_into_a_pipe_bring_all_of_it() {
+        let content: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
+        for spliced in [true, false] {
+            let (job, mut file) = job(&content);
+            let mut stream = job.reader();
+            let (mut read, write) = io::pipe().unwrap();
+            let mut write = File::from(std::os::fd::OwnedFd::from(write));
+            std::thread::scope(|scope| {
+                let poured = scope.spawn(move || if spliced { stream.pour(write) } else { stream.copy(&mut write) });
+                let came = scope.spawn(move || {
+                    let mut all = Vec::new();
+                    read.read_to_end(&mut all).map(|_| all)
+                });
+                for (i, part) in content.chunks(7_777).enumerate() {
+                    file.write_all(part).unwrap();
+                    job.advance((i * 7_777 + part.len()) as u64);
+                }
+                job.finish(Ok(()));
+                assert!(came.join().unwrap().unwrap() == content);
+                poured.join().unwrap().unwrap();
+            });
+        }
     }
 
     #[test]

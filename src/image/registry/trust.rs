@@ -2,6 +2,8 @@
 
 use super::Options;
 use crate::{Error, Result};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -78,6 +80,10 @@ pub(super) fn where_to_put_a_ca(host: &str) -> String {
     format!("if you trust it, put its CA's certificate in /etc/containers/certs.d/{host}/ca.crt or into a directory given by --cert-dir")
 }
 
+pub(super) fn where_to_put_a_client_certificate(host: &str) -> String {
+    format!("put it as NAME.cert, and its key as NAME.key, in /etc/containers/certs.d/{host} or into a directory given by --cert-dir")
+}
+
 /// `*.crt` are CAs; `NAME.cert` with `NAME.key` is what we show.
 fn read_cert_dir(dir: &Path, roots: &mut Vec<Certificate<'static>>, ours: &mut Option<ClientCert>) -> Result<()> {
     let entries = std::fs::read_dir(dir).map_err(|e| Error::io(&e, "reading certificates in", dir.display().to_string()))?;
@@ -90,12 +96,23 @@ fn read_cert_dir(dir: &Path, roots: &mut Vec<Certificate<'static>>, ours: &mut O
                 let key_file = file.with_extension("key");
                 let pem = std::fs::read(&key_file).map_err(|e| Error::io(&e, "reading the key of a client certificate", key_file.display().to_string()))?;
                 let key = PrivateKey::from_pem(&pem).map_err(|e| Error::other("reading", key_file.display().to_string(), e))?;
-                *ours = Some(ClientCert::new_with_certs(&certificates(&file)?, key));
+                *ours = Some(client_certificate(&file, &certificates(&file)?, key)?);
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// A pair that fits together; ureq panics at one that doesn't.
+fn client_certificate(file: &Path, chain: &[Certificate<'static>], key: PrivateKey<'static>) -> Result<ClientCert> {
+    let failed = |cause: &dyn std::fmt::Display| {
+        Error::other("using the client certificate", file.display().to_string(), cause).hint("its key must be in the file NAME.key beside it")
+    };
+    let chain_der = chain.iter().map(|c| CertificateDer::from(c.der()).into_owned()).collect();
+    let key_der = PrivateKeyDer::try_from(key.der()).map_err(|e| failed(&e))?.clone_key();
+    CertifiedKey::from_der(chain_der, key_der, &rustls::crypto::ring::default_provider()).map_err(|e| failed(&e))?;
+    Ok(ClientCert::new_with_certs(chain, key))
 }
 
 fn certificates(file: &Path) -> Result<Vec<Certificate<'static>>> {
