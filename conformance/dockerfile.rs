@@ -181,3 +181,61 @@ fn nothing_makes_it_panic() {
     }
     assert!(good > 1000, "{good} of the changed files could be planned");
 }
+
+/// The rows of the table below `heading`, as cells.
+fn table(page: &str, heading: &str) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(root().join(page)).unwrap();
+    let section = text.split(heading).nth(1).unwrap_or_else(|| panic!("{page} has {heading}"));
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
+    rows.map(|line| line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_string()).collect()).collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What stands between backticks.
+fn code(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+fn has_test(file: &Path, name: &str) -> bool {
+    std::fs::read_to_string(file).is_ok_and(|text| text.contains(&format!("fn {name}() {{")) && text.contains("#[test]"))
+}
+
+/// A test as the tables name it.
+fn exists(name: &str) -> bool {
+    let Some((module, test)) = name.split_once("::") else {
+        let own = has_test(&root().join("conformance/dockerfile.rs"), name);
+        return own || dir().join(format!("{name}.Dockerfile")).exists() || root().join(format!("fuzz/fuzz_targets/{name}.rs")).exists();
+    };
+    let unit = root().join("src/image/build/dockerfile").join(module);
+    [unit.with_extension("rs"), unit.join("tests.rs"), root().join(format!("integration/{module}.rs"))].iter().any(|file| has_test(file, test))
+}
+
+/// Every test in the tables is there; every instruction, flag and kind of mount is in them.
+#[test]
+fn the_tables_of_features_are_true() {
+    let features = table("docs/dockerfile.md", "## Every feature");
+    let flags = table("docs/build.md", "## Every flag");
+    assert!(features.len() > 30 && flags.len() > 10);
+    let unknown: Vec<&str> = features.iter().chain(&flags).flat_map(|row| row[1..].iter().flat_map(|cell| code(cell))).filter(|name| !exists(name)).collect();
+    assert!(unknown.is_empty(), "there are no such tests: {unknown:?}");
+    let words = |rows: &[Vec<String>]| -> BTreeSet<String> {
+        let code = rows.iter().flat_map(|row| code(&row[0])).flat_map(|text| text.split([' ', ',', '=']));
+        code.map(str::to_string).collect()
+    };
+    let known = words(&features);
+    let rules = dhow::image::build::dockerfile::syntax::RULES.iter();
+    let said = rules.flat_map(|rule| std::iter::once(rule.keyword.to_string()).chain(rule.flags.iter().map(|(flag, _)| format!("--{flag}"))));
+    let kinds = ["bind", "cache", "tmpfs", "secret", "ssh"].map(String::from);
+    let missing: Vec<String> = said.chain(kinds).filter(|word| !known.contains(word)).collect();
+    assert!(missing.is_empty(), "docs/dockerfile.md says nothing of {missing:?}");
+    let known = words(&flags);
+    let (_, all) = dhow::cli::ctl::vocabulary().into_iter().find(|(verb, _)| *verb == "build").unwrap();
+    let elsewhere = ["--runtime", "--runtime-root"];
+    let missing: Vec<String> =
+        all.iter().map(|flag| format!("--{}", flag.long)).filter(|flag| !known.contains(flag) && !elsewhere.contains(&flag.as_str())).collect();
+    assert!(missing.is_empty(), "docs/build.md says nothing of {missing:?}");
+}

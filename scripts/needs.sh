@@ -56,6 +56,8 @@ if [ "$1" = test ] || [ "$1" = test-callers ]; then
     need bzip2 /bin/bzip2 /usr/bin/bzip2
     need xz-utils /usr/bin/xz
     need zstd /usr/bin/zstd
+    # an agent for a build's RUN --mount=type=ssh, and who asks it
+    need openssh-client /usr/bin/ssh-agent
 fi
 if [ "$1" = test-callers ]; then
     need debootstrap /usr/sbin/debootstrap

@@ -192,7 +192,8 @@ fn unmount(rootfs: &Path) {
     }
 }
 
-fn check_free(bundle: &Path) -> Result<()> {
+/// Nothing is there that a bundle would take the place of.
+pub fn check_free(bundle: &Path) -> Result<()> {
     match fs::read_dir(bundle) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         Err(e) => Err(failed("looking at", bundle)(e)),

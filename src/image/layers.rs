@@ -187,9 +187,7 @@ impl Layers {
     }
 
     fn stage(&self) -> Result<Staging> {
-        // Until ours is locked nobody may take it for a left one.
-        let bundles = self.root.join(BUNDLES);
-        let _one_at_a_time = File::open(&bundles).and_then(|dir| dir.lock().map(|()| dir)).map_err(failed("locking", &bundles))?;
+        let _one_at_a_time = self.lock_staging()?;
         self.remove_stale()?;
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let path = self.root.join(format!("{STAGING}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
@@ -197,6 +195,18 @@ impl Layers {
         let dir = File::open(&path).map_err(failed("opening", &path))?;
         dir.lock().map_err(failed("locking", &path))?;
         Ok(Staging { path, dir })
+    }
+
+    /// Remove what processes left that were killed.
+    pub(super) fn remove_left(&self) -> Result<()> {
+        let _one_at_a_time = self.lock_staging()?;
+        self.remove_stale()
+    }
+
+    /// Until a new staging area is locked nobody may take it for a left one.
+    fn lock_staging(&self) -> Result<File> {
+        let bundles = self.root.join(BUNDLES);
+        File::open(&bundles).and_then(|dir| dir.lock().map(|()| dir)).map_err(failed("locking", &bundles))
     }
 
     /// What processes left that were killed.

@@ -120,12 +120,14 @@ impl Live {
     }
 
     /// The runtime's `run` of the bundle in our directory, with nothing to read and all output on `out`; the exit code when
-    /// `read` has seen all of it.
+    /// `read` has seen all of it. The runtime dies with us: one that goes on could make what a [`super::watch`] just removed.
     pub fn run_to(&self, out: std::io::PipeWriter, read: impl FnOnce()) -> Result<u8> {
         let failed = |e: std::io::Error| Error::io(&e, "starting", self.runtime.program.display().to_string());
         let mut command = self.runtime.command();
-        command.args(["run", "--bundle"]).arg(&self.dir).arg(&self.id).stdin(Stdio::null());
+        let log = self.dir.join(LOG);
+        command.arg("--log").arg(&log).args(["--log-format", "json", "run", "--bundle"]).arg(&self.dir).arg(&self.id).stdin(Stdio::null());
         command.stderr(out.try_clone().map_err(failed)?).stdout(out);
+        process::end_with_thread(&mut command);
         let mut child = command.spawn().map_err(failed)?;
         self.unsettled.set(true);
         // With it goes our end of the pipe.
@@ -133,6 +135,11 @@ impl Live {
         read();
         let status = child.wait().map_err(|e| Error::io(&e, "waiting for the runtime", ""))?;
         self.unsettled.set(status.code().is_none());
+        if let Some(message) = last_error(&log) {
+            // What the runtime was doing is known.
+            let cause = message.rsplit_once("error during container init: ").map_or(message.as_str(), |(_, cause)| cause);
+            return Err(Error::other("starting", "the container", cause));
+        }
         Ok(status.code().map_or_else(|| 128 + status.signal().unwrap_or(0) as u8, |code| code as u8))
     }
 }
@@ -146,23 +153,28 @@ impl Drop for Live {
     }
 }
 
-/// The shell's code for a program that could not be run, if that is what the runtime's log says; its warnings are passed on.
+/// The shell's code for a program that could not be run, if that is what the runtime's log says.
 fn failed_program(log: &Path) -> Option<u8> {
+    last_error(log).and_then(|message| program_code(&message))
+}
+
+/// Of the runtime's log; its warnings are passed on.
+fn last_error(log: &Path) -> Option<String> {
     #[derive(Deserialize)]
     struct Line {
         level: String,
         msg: String,
     }
     let text = fs::read_to_string(log).unwrap_or_default();
-    let mut code = None;
+    let mut found = None;
     for line in serde_json::Deserializer::from_str(&text).into_iter::<Line>().map_while(std::result::Result::ok) {
         match line.level.as_str() {
             "warning" => log::warn(&line.msg),
-            "error" => code = program_code(&line.msg),
+            "error" => found = Some(line.msg),
             _ => {}
         }
     }
-    code
+    found
 }
 
 /// By the words that Docker's engine tells it by too (docs/callers/contract.md): 127 for one that isn't there, 126 for one
@@ -178,6 +190,17 @@ fn program_code(message: &str) -> Option<u8> {
     } else {
         None
     }
+}
+
+/// Remove what killed dhowctls left, for whoever has no run of its own to begin.
+///
+/// # Errors
+/// The directory can't be locked.
+pub fn remove_left(runs: &Path) -> Result<()> {
+    let all = File::open(runs).and_then(|dir| dir.lock().map(|()| dir));
+    let _all = all.map_err(|e| Error::io(&e, "locking", runs.display().to_string()))?;
+    remove_stale(runs);
+    Ok(())
 }
 
 /// What a killed dhowctl left: its container, its directory.

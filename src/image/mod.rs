@@ -5,7 +5,8 @@
 //! of all blobs.
 //!
 //! `brought` is an image to be unpacked, `pipeline` sends its layers through `unpack`, `layers` keeps them to be shared.
-//! `bundle` puts root file system and `convert`ed config together, `live` runs that, `signals` end it cleanly.
+//! `bundle` puts root file system and `convert`ed config together, `live` runs that, `signals` end it cleanly;
+//! `watch` cleans up behind a build that was killed.
 //! docs/image.md tells how a fetch and an unpacking work.
 
 pub mod brought;
@@ -26,6 +27,7 @@ pub mod signals;
 pub mod store;
 pub mod transport;
 pub mod unpack;
+pub mod watch;
 
 pub use digest::Digest;
 pub use model::{Descriptor, Document, ImageConfig, Index, Manifest};

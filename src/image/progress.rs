@@ -25,12 +25,23 @@ enum Shape {
 /// the terminal has room for, however many layers there are.
 struct Bars {
     all: MultiProgress,
-    total: ProgressBar,
+    total: Mutex<Option<ProgressBar>>,
+    /// They go when they are full: what is there to be read is written in between.
+    passing: bool,
+}
+
+impl Bars {
+    fn with_total<T>(&self, f: impl FnOnce(&ProgressBar) -> T) -> T {
+        let mut total = self.total.lock().unwrap_or_else(|e| e.into_inner());
+        f(total.get_or_insert_with(|| self.all.add(bar("total", 0))))
+    }
 }
 
 impl Drop for Bars {
     fn drop(&mut self) {
-        self.total.abandon();
+        if let Some(total) = self.total.lock().unwrap_or_else(|e| e.into_inner()).take() {
+            if self.passing { total.finish_and_clear() } else { total.abandon() }
+        }
     }
 }
 
@@ -63,11 +74,19 @@ impl Progress {
 
     /// On standard error: bars if it is a terminal, else a line for each transfer that ended.
     pub fn to_stderr() -> Progress {
-        if std::io::stderr().is_terminal() {
-            let all = MultiProgress::new();
-            let total = all.add(bar("total", 0));
-            return Progress(Arc::new(Shape::Bars(Bars { all, total })));
-        }
+        if std::io::stderr().is_terminal() { Progress::bars(false) } else { Progress::lines_to_stderr() }
+    }
+
+    /// The same, beside lines that others write by [`Progress::aside`].
+    pub fn beside_lines() -> Progress {
+        if std::io::stderr().is_terminal() { Progress::bars(true) } else { Progress::lines_to_stderr() }
+    }
+
+    fn bars(passing: bool) -> Progress {
+        Progress(Arc::new(Shape::Bars(Bars { all: MultiProgress::new(), total: Mutex::default(), passing })))
+    }
+
+    pub fn lines_to_stderr() -> Progress {
         Progress::lines(|line| {
             let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
         })
@@ -80,6 +99,23 @@ impl Progress {
     /// An object a line: `{"event":"blob","digest":…,"size":…,"status":"done"}`.
     pub fn json(sink: impl FnMut(&str) + Send + 'static) -> Progress {
         Progress(Arc::new(Shape::Json(Mutex::new(Box::new(sink)))))
+    }
+
+    /// Write something, with the bars out of the way.
+    pub fn aside(&self, write: impl FnOnce()) {
+        match &*self.0 {
+            Shape::Bars(bars) => bars.all.suspend(write),
+            _ => write(),
+        }
+    }
+
+    /// All transfers so far have ended; those that come have a total of their own.
+    pub fn end_total(&self) {
+        if let Shape::Bars(bars) = &*self.0
+            && let Some(total) = bars.total.lock().unwrap_or_else(|e| e.into_inner()).take()
+        {
+            total.finish_and_clear();
+        }
     }
 
     /// Something to say that is no transfer.
@@ -96,10 +132,10 @@ impl Progress {
     /// A blob begins to move.
     pub fn track(&self, descriptor: &Descriptor) -> Tracker {
         let bar = match &*self.0 {
-            Shape::Bars(bars) => {
-                bars.total.inc_length(descriptor.size);
-                Some(bars.all.insert_before(&bars.total, bar(descriptor.digest.short(), descriptor.size)))
-            }
+            Shape::Bars(bars) => Some(bars.with_total(|total| {
+                total.inc_length(descriptor.size);
+                bars.all.insert_before(total, bar(descriptor.digest.short(), descriptor.size))
+            })),
             _ => None,
         };
         Tracker { progress: self.clone(), digest: descriptor.digest.clone(), size: descriptor.size, bar }
@@ -142,8 +178,10 @@ impl Tracker {
     /// This transfer went from `before` to `now`, which is back if it begins anew.
     fn total(&self, now: u64, before: u64) {
         if let Shape::Bars(bars) = &*self.progress.0 {
-            bars.total.inc(now.saturating_sub(before));
-            bars.total.set_position(bars.total.position().saturating_sub(before.saturating_sub(now)));
+            bars.with_total(|total| {
+                total.inc(now.saturating_sub(before));
+                total.set_position(total.position().saturating_sub(before.saturating_sub(now)));
+            });
         }
     }
 
@@ -163,7 +201,10 @@ impl Tracker {
                     bar.finish_and_clear();
                     bars.all.remove(bar);
                 }
-                self.progress.note(&self.line(word));
+                // A build writes a line for each step itself.
+                if !bars.passing {
+                    self.progress.note(&self.line(word));
+                }
             }
             Shape::Lines(sink) => write(sink, &self.line(word)),
             Shape::Json(sink) => {

@@ -81,6 +81,13 @@ pub fn getegid() -> u32 {
     unsafe { libc::getegid() }
 }
 
+/// The program of `command` is killed when the thread that starts it is gone.
+pub fn end_with_thread(command: &mut std::process::Command) {
+    let set = || prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64).map(drop).map_err(|e| std::io::Error::from_raw_os_error(e.0));
+    // SAFETY: between fork and exec this makes one system call, and nothing of it allocates or locks.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, set) };
+}
+
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     // SAFETY: no memory is involved; the result is a new descriptor of ours.
     let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;

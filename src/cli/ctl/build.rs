@@ -7,6 +7,7 @@ use crate::image::build::plan::Network;
 use crate::image::build::request::{BuildRequest, CachePlace, Context, DockerfileFrom, NamedContext, Output, Progress, Secret, Volume};
 use crate::image::build::{self, Around};
 use crate::image::live::Runtime;
+use crate::image::progress::Progress as Transfers;
 use crate::image::signals::Signals;
 use crate::image::transport::Target;
 use crate::image::{Platform, Reference};
@@ -65,7 +66,7 @@ fn run_build(call: &Call) -> Result<u8> {
     let request = request(call)?;
     let runtime = Runtime { program: run::runtime(call)?, root: call.path("runtime-root") };
     let signals = Signals::begin()?;
-    let around = Around { store: call.store()?, client: network::client(call)?, runtime, progress: network::progress(call) };
+    let around = Around { store: call.store()?, client: network::client(call)?, runtime, progress: transfers(call, request.progress) };
     let image = match (build::build(&request, &around, &signals), signals.code()) {
         (Ok(image), _) => image,
         (Err(_), Some(code)) => return Ok(code),
@@ -79,6 +80,16 @@ fn run_build(call: &Call) -> Result<u8> {
         output::print(&format!("{digest}\n"))?;
     }
     Ok(0)
+}
+
+/// How fetches and pushes are shown, between the lines of the build.
+fn transfers(call: &Call, progress: Progress) -> Transfers {
+    match progress {
+        _ if network::is_json(call) => network::progress(call),
+        Progress::Quiet => Transfers::quiet(),
+        Progress::Plain => Transfers::lines_to_stderr(),
+        Progress::Auto | Progress::Tty => Transfers::beside_lines(),
+    }
 }
 
 fn request(call: &Call) -> Result<BuildRequest> {
@@ -198,7 +209,9 @@ fn agent(text: &str, env: impl Fn(&str) -> Option<String>) -> crate::Result<(Str
     if id.is_empty() || socket.is_empty() || socket.contains(',') {
         return Err(Error::usage("ID=SOCKET, with one socket, is needed"));
     }
-    Ok((id.to_string(), vec![socket.into()]))
+    // git and the container have other working directories.
+    let socket = std::path::absolute(&socket).map_err(|e| Error::io(&e, "looking for the ssh agent", socket.clone()))?;
+    Ok((id.to_string(), vec![socket]))
 }
 
 fn platform(text: &str) -> crate::Result<Platform> {

@@ -25,6 +25,7 @@ use super::call::Words;
 use super::{FlagName, Stop, check_count, flag_names, output, printed, program_name};
 use crate::image::Store;
 use crate::image::unpack::worker;
+use crate::image::watch;
 use crate::{Error, log};
 use anyhow::Result;
 use clap::ArgMatches;
@@ -144,20 +145,27 @@ pub fn vocabulary() -> Vec<(&'static str, Vec<FlagName>)> {
 /// Everything that the binary does.
 pub fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
-    if worker::is_wanted(argv.first().map(OsString::as_os_str)) {
-        log::configure(log::Config { file: None, format: log::Format::Plain, debug: false });
-        return worker::main().map_or_else(
-            |e| {
-                log::error(&e.to_string());
-                ExitCode::FAILURE
-            },
-            |()| ExitCode::SUCCESS,
-        );
+    let name = argv.first().map(OsString::as_os_str);
+    if worker::is_wanted(name) {
+        return helper(worker::main);
+    }
+    if watch::is_wanted(name) {
+        return helper(|| watch::main(argv.get(1).map(OsString::as_os_str)));
     }
     ExitCode::from(dispatch(&argv).unwrap_or_else(|stop| {
         log::error(&stop.message);
         stop.code
     }))
+}
+
+/// A process of our own, that nobody calls by hand.
+fn helper(main: impl FnOnce() -> crate::Result<()>) -> ExitCode {
+    log::configure(log::Config { file: None, format: log::Format::Plain, debug: false });
+    let told = |e: crate::Error| {
+        log::error(&e.to_string());
+        ExitCode::FAILURE
+    };
+    main().map_or_else(told, |()| ExitCode::SUCCESS)
 }
 
 /// Global options → verb → its flags → the call.

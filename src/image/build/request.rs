@@ -1,9 +1,12 @@
 //! What the command line of `dhowctl build` asks for.
 
 use super::plan::Network;
+use crate::image::bundle::check_free;
 use crate::image::transport::Target;
 use crate::image::{Platform, Reference};
+use crate::{Error, Kind, Result};
 use std::collections::BTreeMap;
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 
 /// One build.
@@ -17,7 +20,7 @@ pub struct BuildRequest {
     /// `--build-arg`; one without a value has got that of the environment, or isn't here.
     pub args: BTreeMap<String, String>,
     pub secrets: BTreeMap<String, Secret>,
-    /// Paths of agents' sockets or of private keys by id.
+    /// Paths of agents' sockets by id.
     pub ssh: BTreeMap<String, Vec<PathBuf>>,
     /// None: this machine's.
     pub platform: Option<Platform>,
@@ -34,6 +37,43 @@ pub struct BuildRequest {
     pub cache_to: Vec<CachePlace>,
     pub cache_from: Vec<CachePlace>,
     pub progress: Progress,
+}
+
+impl BuildRequest {
+    /// What it names outside of the context is there: said before anything is built, not by the step that needs it.
+    ///
+    /// # Errors
+    /// Something isn't.
+    pub fn check(&self) -> Result<()> {
+        for (id, secret) in &self.secrets {
+            if let Secret::File(path) = secret {
+                std::fs::metadata(path).map_err(|e| Error::io(&e, format!("looking for the secret {id} in"), path.display().to_string()))?;
+            }
+        }
+        for path in self.ssh.values().flatten() {
+            let shown = path.display().to_string();
+            let meta = std::fs::metadata(path).map_err(|e| Error::io(&e, "looking for the ssh agent", shown.clone()))?;
+            if !meta.file_type().is_socket() {
+                return Err(
+                    Error::unsupported("mounting the ssh agent", shown, "an agent's socket, not a key").hint("ssh-add the key to an agent and give its socket")
+                );
+            }
+        }
+        for volume in &self.volumes {
+            std::fs::metadata(&volume.host).map_err(|e| Error::io(&e, "looking for the volume", volume.host.display().to_string()))?;
+        }
+        if let Some(Output::Bundle(dir)) = &self.output {
+            check_free(dir)?;
+        }
+        for (name, context) in &self.contexts {
+            if let NamedContext::Dir(dir) = context
+                && !dir.is_dir()
+            {
+                return Err(Error::new(Kind::NotFound, "opening the build context", format!("{name}={}", dir.display()), "there is no such directory"));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -10,6 +10,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// Begins the names of blobs without a digest.
+const NEW: &str = "new-";
+
 /// What there is to do about a blob.
 pub enum Begin {
     /// Nothing: here it is.
@@ -72,14 +75,38 @@ impl Store {
     /// Begin to write a blob whose digest nobody knows yet: [`Ingest::finish_as_found`] ends it.
     pub fn begin_new(&self) -> Result<Ingest> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("new-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = self.path(INGEST).join(name);
-        let file = self.open_ingest(&path)?;
-        file.lock().map_err(failed("locking", &path))?;
+        let (path, file) = loop {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            if number == 0 {
+                self.remove_left();
+            }
+            let path = self.path(INGEST).join(format!("{NEW}{}-{number}", std::process::id()));
+            let file = self.open_ingest(&path)?;
+            file.lock().map_err(failed("locking", &path))?;
+            // Somebody may have taken it for a left one before it was locked.
+            if is_at(&file, &path) {
+                break (path, file);
+            }
+        };
         let unknown = Descriptor::new("", Digest::of(b""), u64::MAX);
         let mut ingest = Ingest::new(self, &unknown, file, path)?;
         ingest.keep = false;
         Ok(ingest)
+    }
+
+    /// Remove what processes left that were killed while they made a blob; nobody can go on with those.
+    pub fn remove_left(&self) {
+        for entry in fs::read_dir(self.path(INGEST)).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_name().to_string_lossy().starts_with(NEW)
+                && let Ok(file) = File::open(&path)
+                && file.try_lock().is_ok()
+                && is_at(&file, &path)
+            {
+                let _ = fs::remove_file(&path);
+            }
+        }
+        let _ = fs::remove_dir(self.path(INGEST));
     }
 
     /// Store what `reader` has, whose digest nobody knows yet.

@@ -286,13 +286,16 @@ fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What to do about a full disk.
+pub(crate) const MAKE_ROOM: &str = "make room, for instance by `dhowctl prune`, or choose another place with --store";
+
 /// What turns an I/O error into ours; a full disk gets advice.
 pub(crate) fn failed(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
     let shown = path.display().to_string();
     move |e| {
         let error = Error::io(&e, doing, shown.clone());
         match error.errno() {
-            Some(libc::ENOSPC | libc::EDQUOT) => error.hint("make room, for instance by `dhowctl prune`, or choose another place with --store"),
+            Some(libc::ENOSPC | libc::EDQUOT) => error.hint(MAKE_ROOM),
             Some(libc::EACCES | libc::EROFS) => error.hint("choose another place with --store or DHOW_STORE"),
             _ => error,
         }

@@ -1,6 +1,7 @@
 //! `index.json`: which names there are, and what each stands for.
 
 use super::{INDEX, MOST_INDEX, Store, failed, read_bounded};
+use crate::image::digest::Digest;
 use crate::image::model::{Descriptor, Index, REF_NAME};
 use crate::image::reference::Reference;
 use crate::spec::validate::suggest;
@@ -88,7 +89,8 @@ impl Store {
             let digest = reference.digest()?;
             all.iter().find(|e| &e.descriptor.digest == digest && e.name.parse::<Reference>().is_ok_and(|r| r.name() == reference.name()))
         });
-        found.cloned().ok_or_else(|| self.unknown(name, &all))
+        let by_digest = || name.parse::<Digest>().ok().and_then(|digest| all.iter().find(|e| e.descriptor.digest == digest));
+        found.or_else(by_digest).cloned().ok_or_else(|| self.unknown(name, &all))
     }
 
     /// The only entry of a layout.

@@ -31,6 +31,11 @@ impl Values {
 /// In the environment of RUNs without an ARG, and not in the cache's key.
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
+/// `--build-arg`s that mean something to the builder.
+pub const CACHE_SPACE: &str = "BUILDKIT_CACHE_MOUNT_NS";
+pub const HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+const OWN: [&str; 3] = [CACHE_SPACE, HOSTNAME, "SOURCE_DATE_EPOCH"];
+
 fn is_proxy(name: &str) -> bool {
     PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
 }
@@ -100,10 +105,5 @@ pub fn unused(file: &Dockerfile, inputs: &Inputs) -> Vec<String> {
     };
     let declared: BTreeSet<String> = all.flat_map(names).chain(predefined(file, inputs).0.into_iter().map(|(name, _)| name)).collect();
     // Triggers of base images may declare more, but are not known yet.
-    inputs
-        .args
-        .keys()
-        .filter(|name| !declared.contains(*name) && !is_proxy(name) && *name != "SOURCE_DATE_EPOCH" && !name.starts_with("BUILDKIT_"))
-        .cloned()
-        .collect()
+    inputs.args.keys().filter(|name| !declared.contains(*name) && !is_proxy(name) && !OWN.contains(&name.as_str())).cloned().collect()
 }

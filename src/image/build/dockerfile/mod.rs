@@ -15,6 +15,6 @@ pub mod outline;
 pub mod parse;
 mod path;
 pub mod stage;
-mod syntax;
+pub mod syntax;
 mod values;
 mod words;

@@ -57,6 +57,8 @@ pub struct Around<'a> {
     /// How many ssh mounts there were before in the same RUN.
     pub agents: usize,
     pub has_auth_sock: bool,
+    /// Of the names of caches, "" for none.
+    pub cache_space: &'a str,
 }
 
 /// Read one mount.
@@ -76,7 +78,7 @@ pub fn parse(text: &str, around: &Around) -> Result<Mount, String> {
     let kind = match keys.kind.as_str() {
         "bind" => MountKind::Bind { from: from(Origin::Context)?, source },
         "cache" => MountKind::Cache {
-            id: if keys.id.is_empty() { super::path::clean(&keys.target) } else { keys.id.clone() },
+            id: cache_id(if keys.id.is_empty() { super::path::clean(&keys.target) } else { keys.id.clone() }, around.cache_space),
             sharing: keys.sharing.unwrap_or_default(),
             from: from(Origin::Scratch)?,
             source,
@@ -96,6 +98,10 @@ pub fn parse(text: &str, around: &Around) -> Result<Mount, String> {
     }
     let readonly = keys.readonly.unwrap_or(keys.kind == "bind");
     Ok(Mount { target, readonly, kind })
+}
+
+fn cache_id(id: String, space: &str) -> String {
+    if space.is_empty() { id } else { format!("{space}/{id}") }
 }
 
 fn secret(keys: Keys, required: bool, owner: (u32, u32)) -> Mount {
@@ -241,7 +247,7 @@ mod tests {
     fn parse(text: &str) -> Result<Mount, String> {
         let expand = |text: &str| Ok(text.replace("$X", "x"));
         let origin = |name: &str| if name == "bad" { Err("no".into()) } else { Ok(Origin::Image(name.into())) };
-        super::parse(text, &Around { expand: &expand, origin: &origin, cwd: "/work", agents: 0, has_auth_sock: false })
+        super::parse(text, &Around { expand: &expand, origin: &origin, cwd: "/work", agents: 0, has_auth_sock: false, cache_space: "" })
     }
 
     #[test]

@@ -156,12 +156,20 @@ fn froms(instruction: &Instruction) -> Vec<String> {
 /// What FROM means.
 fn base(file: &Dockerfile, inputs: &Inputs, name: &str, index: usize) -> Result<Origin, String> {
     if let Some(earlier) = named_before(file, name, index) {
-        return Ok(Origin::Stage(earlier));
+        return Ok(of_stage(file, inputs, earlier));
     }
     if let Some(context) = named_context(inputs, name) {
         return Ok(Origin::Named(context));
     }
     if name == "scratch" { Ok(Origin::Scratch) } else { image(file, name) }
+}
+
+/// A stage, or what is given to take its place.
+fn of_stage(file: &Dockerfile, inputs: &Inputs, index: usize) -> Origin {
+    match &file.stages[index].name {
+        Some(name) if is_replaced(&file.stages[index], inputs) => Origin::Named(name.clone()),
+        _ => Origin::Stage(index),
+    }
 }
 
 /// What `--from=NAME` of COPY and mounts means in the stage `index`.
@@ -171,13 +179,13 @@ pub fn origin(file: &Dockerfile, inputs: &Inputs, name: &str, index: usize) -> R
     }
     if let Ok(number) = name.parse::<usize>() {
         return match number {
-            n if n < index => Ok(Origin::Stage(n)),
+            n if n < index => Ok(of_stage(file, inputs, n)),
             n if n == index => Err(format!("stage {n} can't take from itself")),
             n => Err(format!("there is no stage {n} before this one; this is stage {index}, and the first is 0")),
         };
     }
     if let Some(earlier) = named_before(file, name, index) {
-        return Ok(Origin::Stage(earlier));
+        return Ok(of_stage(file, inputs, earlier));
     }
     let lower = name.to_lowercase();
     if let Some(later) = file.stages.iter().skip(index).position(|stage| stage.name.as_ref() == Some(&lower)) {

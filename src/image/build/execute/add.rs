@@ -65,17 +65,27 @@ pub(super) fn download(client: &Client, url: &str, checksum: Option<&Digest>, to
     tree::set_times(file.as_fd(), time, time).map_err(|e| e.error("utimensat", "writing", to.display().to_string()))
 }
 
-/// Check the repository out below `dir`; where.
-pub(super) fn clone(git: &Git, dir: &Path) -> Result<PathBuf> {
+/// Check the repository out below `dir`; where. `agent`: the socket of ssh's.
+pub(super) fn clone(git: &Git, agent: Option<&Path>, dir: &Path) -> Result<PathBuf> {
     let tree = dir.join("tree");
     std::fs::create_dir(&tree).map_err(failed("making", &tree))?;
     let run = |words: &[&str]| -> Result<String> {
-        let mut command = Command::new("git");
+        // A checkout's modes are 644 and 755, whatever ours would be.
+        let mut command = Command::new("sh");
+        command.args(["-c", "umask 022 && exec git \"$@\"", "git"]);
         // No hooks, no programs that the repository or a configuration names, no questions.
         command.args(["-c", "core.hooksPath=/dev/null", "-c", "protocol.ext.allow=never", "-c", "core.fsmonitor=false", "-c", "advice.detachedHead=false"]);
         command.args(words).current_dir(&tree).stdin(Stdio::null());
         command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_TERMINAL_PROMPT", "0").env("GIT_ALLOW_PROTOCOL", "http:https:ssh:git:file");
-        let done = command.output().map_err(|e| Error::io(&e, "running", "git").hint("ADD of a repository needs the git program"))?;
+        if std::env::var_os("GIT_SSH_COMMAND").is_none() {
+            // ssh would ask the terminal.
+            command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes");
+        }
+        command.envs(agent.map(|socket| ("SSH_AUTH_SOCK", socket)));
+        let done = command.output().map_err(|e| Error::io(&e, "running", "git"))?;
+        if done.status.code() == Some(127) {
+            return Err(Error::other("fetching the repository", git.remote.clone(), "git is not installed").hint("ADD of a repository needs it"));
+        }
         if !done.status.success() {
             let said = String::from_utf8_lossy(&done.stderr);
             let last = said.lines().last().unwrap_or_default().to_string();

@@ -4,6 +4,7 @@
 //! container, `diff` makes a layer of what came of it, `cache` keeps it. docs/build.md tells the rest.
 
 mod add;
+mod agent;
 pub mod cache;
 mod commit;
 mod copy;
@@ -54,6 +55,7 @@ pub fn build(request: &BuildRequest, around: &Around, signals: &Signals) -> Resu
     // Threads mount with working directories of their own, and the runtime has another.
     let root = std::path::absolute(around.store.root()).map_err(failed("looking for", around.store.root()))?;
     let around = &Around { store: Store::open(&root)?, client: around.client.clone(), runtime: around.runtime.clone(), progress: around.progress.clone() };
+    request.check()?;
     let stopper = Stopper::default();
     let stop = stopper.clone();
     signals.stop_by(move || stop.stop());

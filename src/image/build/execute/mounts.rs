@@ -1,5 +1,6 @@
 //! What `--mount` brings into a RUN, beside its root file system.
 
+use super::agent::Agent;
 use crate::image::build::plan::{MountKind, Sharing};
 use crate::image::build::request::{BuildRequest, Secret};
 use crate::image::layers::View;
@@ -11,7 +12,7 @@ use crate::{Error, Kind, Result};
 use std::ffi::CString;
 use std::fs::{self, File, Permissions};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub(super) struct Mounts {
     pub env: Vec<String>,
     pub locks: Vec<File>,
     pub views: Vec<Arc<View>>,
+    agents: Vec<Agent>,
     /// Where we mounted something for the container to take over.
     attached: Vec<CString>,
 }
@@ -96,9 +98,9 @@ impl Mounts {
         Ok(())
     }
 
-    /// The caller's agent.
-    pub fn ssh(&mut self, request: &BuildRequest, target: &str, kind: &MountKind) -> Result<()> {
-        let MountKind::Ssh { id, required, sets_env, .. } = kind else { return Ok(()) };
+    /// The caller's agent; by a socket in `dir` where it is to have an owner or a mode.
+    pub fn ssh(&mut self, request: &BuildRequest, dir: &Path, target: &str, kind: &MountKind) -> Result<()> {
+        let MountKind::Ssh { id, required, sets_env, owner, mode } = kind else { return Ok(()) };
         let found = request.ssh.get(id).and_then(|paths| paths.first());
         let Some(socket) = found else {
             if *required {
@@ -106,12 +108,14 @@ impl Mounts {
             }
             return Ok(());
         };
-        let is_socket = fs::metadata(socket).map_err(failed("looking at", socket))?.file_type().is_socket();
-        if !is_socket {
-            return Err(Error::unsupported("mounting the ssh agent", socket.display().to_string(), "an agent's socket, not a key")
-                .hint("ssh-add the key to an agent and give its socket"));
+        if (*owner, *mode) == ((0, 0), 0o600) {
+            // Root may use it, whoever owns it.
+            self.bind(&socket.display().to_string(), target, false, false);
+        } else {
+            let name = format!("agent-{}", self.agents.len());
+            self.agents.push(Agent::start(socket, dir, &name, *owner, *mode)?);
+            self.bind(&dir.join(name).display().to_string(), target, false, false);
         }
-        self.bind(&socket.display().to_string(), target, false, false);
         if *sets_env {
             self.env.push(format!("SSH_AUTH_SOCK={target}"));
         }

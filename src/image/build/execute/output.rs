@@ -1,6 +1,7 @@
 //! What a build says while it goes on, on standard error: a line for each thing that happens, numbered by step.
 
 use crate::image::build::request::Progress;
+use crate::image::progress::Progress as Transfers;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::Instant;
@@ -9,6 +10,8 @@ use std::time::Instant;
 const MOST_KEPT: usize = 64 << 10;
 
 pub(super) struct Output {
+    /// Its bars are below what we write.
+    transfers: Transfers,
     quiet: bool,
     colour: bool,
     state: Mutex<State>,
@@ -37,17 +40,17 @@ pub(super) enum Ended {
 }
 
 impl Output {
-    pub fn new(progress: Progress) -> Output {
+    pub fn new(progress: Progress, transfers: Transfers) -> Output {
         let colour = match progress {
             Progress::Quiet | Progress::Plain => false,
             Progress::Tty => true,
             Progress::Auto => std::io::stderr().is_terminal(),
         };
-        Output { quiet: progress == Progress::Quiet, colour, state: Mutex::default() }
+        Output { transfers, quiet: progress == Progress::Quiet, colour, state: Mutex::default() }
     }
 
     fn write(&self, text: &[u8]) {
-        let _ = std::io::stderr().lock().write_all(text);
+        self.transfers.aside(|| drop(std::io::stderr().lock().write_all(text)));
     }
 
     /// A line, unless nothing is to be said.

@@ -7,6 +7,7 @@ use super::solve::{Build, interrupted};
 use super::step::Opened;
 use super::{add, copy};
 use crate::image::Platform;
+use crate::image::build::dockerfile::args::HOSTNAME;
 use crate::image::build::dockerfile::ignore::Verdict;
 use crate::image::build::plan::{Mount, MountKind, Network, Origin, Run};
 use crate::image::bundle::write_config;
@@ -32,6 +33,7 @@ const MOST_LINE: u64 = 8 << 10;
 /// Its exit code isn't 0, or it can't be started.
 pub(super) fn run(build: &Build, run: &Run, files: &Files, draft: &Draft, platform: &Platform, shown: &Shown) -> Result<()> {
     let workshop = build.workshop()?;
+    build.watched()?;
     let own = workshop.new_dir("run")?;
     let mut mounts = gather(build, run, platform, &own)?;
     let hosts = network(build, run) == Network::Host;
@@ -44,16 +46,17 @@ pub(super) fn run(build: &Build, run: &Run, files: &Files, draft: &Draft, platfo
     let view = workshop.mount(files, draft, Some(&stubs))?;
     let root = File::open(&view.path).map_err(|e| Error::io(&e, "opening", view.path.display().to_string()))?;
     let live = Live::begin(&build.around.store.root().join("run"), Some(&name()), build.around.runtime.clone())?;
-    let spec = spec(run, &view.path, root.as_fd(), hosts, &mounts)?;
+    let hostname = build.request.args.get(HOSTNAME).map_or("buildkitsandbox", String::as_str);
+    let spec = spec(run, &view.path, root.as_fd(), hosts, hostname, &mounts)?;
     write_config(&live.dir, &spec)?;
     drop(root);
     let _running = build.stopper.guard(&build.around.runtime, live.id())?;
     let (read, write) = std::io::pipe().map_err(|e| Error::io(&e, "starting", "a container"))?;
-    let code = live.run_to(write, || stream(read, shown))?;
+    let code = live.run_to(write, || stream(read, shown));
     if build.stopper.is_stopped() {
         return Err(interrupted());
     }
-    match code {
+    match code? {
         0 => Ok(()),
         137 => Err(Error::other("running", shell_words(&run.args), "exit code: 137").hint("it was killed, maybe since memory ran out")),
         code => Err(Error::other("running", shell_words(&run.args), format!("exit code: {code}"))),
@@ -90,7 +93,7 @@ fn stream(read: std::io::PipeReader, shown: &Shown) {
     }
 }
 
-fn spec(run: &Run, rootfs: &Path, root: std::os::fd::BorrowedFd, hosts: bool, mounts: &Mounts) -> Result<Spec> {
+fn spec(run: &Run, rootfs: &Path, root: std::os::fd::BorrowedFd, hosts: bool, hostname: &str, mounts: &Mounts) -> Result<Spec> {
     let mut env = run.env.clone();
     let has = |env: &[String], line: &str| env.iter().any(|other| other.split('=').next() == line.split('=').next());
     for line in run.proxies.iter().chain(&mounts.env) {
@@ -103,7 +106,7 @@ fn spec(run: &Run, rootfs: &Path, root: std::os::fd::BorrowedFd, hosts: bool, mo
     let wishes = Wishes { root: rootfs.display().to_string(), host_network: hosts, ..Wishes::here(&Owners::AsSaid) };
     let mut spec = convert(&config, root, &Owners::AsSaid, &wishes)?;
     spec.mounts.extend(mounts.list.iter().cloned());
-    spec.hostname = "buildkitsandbox".into();
+    spec.hostname = hostname.into();
     Ok(spec)
 }
 
@@ -129,7 +132,7 @@ fn gather(build: &Build, run: &Run, platform: &Platform, own: &Path) -> Result<M
                 }
                 out.secret(build.request, secrets.as_deref().unwrap_or(own), &mount.target, &mount.kind)?;
             }
-            MountKind::Ssh { .. } => out.ssh(build.request, &mount.target, &mount.kind)?,
+            MountKind::Ssh { .. } => out.ssh(build.request, own, &mount.target, &mount.kind)?,
         }
     }
     if let Some(script) = &run.script {
@@ -180,7 +183,7 @@ fn copy_of(build: &Build, from: &Origin, source: &str, dir: &Path, platform: &Pl
     let to = File::open(dir).map_err(|e| Error::io(&e, "opening", dir.display().to_string()))?;
     build.with_tree(&opened, |tree| {
         let keep = |_: &[u8]| Verdict::Keep;
-        let tops = select::select(tree, "/", &super::step::escaped_path(source), &keep)?;
+        let tops = select::select(tree, "/", &super::step::escaped_path(source), false, &keep)?;
         let manner = copy::Manner { owner: None, mode: None, link: false, parents: None };
         let is_file = tops.first().is_some_and(|top| !top.is_dir);
         copy::copy(to.as_fd(), tree, &tops.iter().collect::<Vec<_>>(), if is_file { "/single" } else { "/" }, false, &manner)

@@ -49,16 +49,24 @@ pub(super) struct Item {
     pub same: Option<(u64, u64)>,
 }
 
-/// All that matches `pattern` below `base`, in the order of names.
+/// All that matches `pattern` below `base`, in the order of names. `deep`: `**` is any number of directories, else it is `*`.
 ///
 /// # Errors
 /// There is nothing, and `pattern` has no wildcards.
-pub(super) fn select(tree: &Tree, base: &str, pattern: &str, exclude: &Exclude) -> Result<Vec<Top>> {
+pub(super) fn select(tree: &Tree, base: &str, pattern: &str, deep: bool, exclude: &Exclude) -> Result<Vec<Top>> {
     let parts = |path: &str| path.split('/').filter(|part| !part.is_empty() && *part != ".").map(str::to_string).collect::<Vec<_>>();
     let start = parts(base).join("/");
     let wanted = parts(pattern);
-    let mut found = Vec::new();
-    expand(tree, start.into_bytes(), &wanted, &mut found)?;
+    let mut search = Search { tree, deep, found: Vec::new() };
+    search.expand(start.into_bytes(), &wanted, false)?;
+    let mut found = search.found;
+    if deep {
+        // A directory is taken with all that is in it, which may match as well.
+        found.sort();
+        found.dedup();
+        let within = |path: &[u8], dir: &[u8]| dir.is_empty() || path.strip_prefix(dir).is_some_and(|rest| rest.starts_with(b"/"));
+        found = found.iter().filter(|path| !found.iter().any(|dir| dir != *path && within(path, dir))).cloned().collect();
+    }
     if found.is_empty() && !has_wildcards(pattern) {
         let shown = format!("{}/{}", base.trim_end_matches('/'), pattern.trim_start_matches('/'));
         return Err(Error::new(
@@ -85,29 +93,45 @@ fn ignored(tree: &Tree, path: &[u8]) -> Verdict {
     if path.is_empty() { Verdict::Keep } else { tree.ignore.map_or(Verdict::Keep, |ignore| ignore(path)) }
 }
 
-fn expand(tree: &Tree, at: Vec<u8>, wanted: &[String], found: &mut Vec<Vec<u8>>) -> Result<()> {
-    let Some((first, rest)) = wanted.split_first() else {
-        match open(tree.root, &at, libc::O_PATH) {
-            Ok(_) => found.push(at),
-            Err(Errno(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => {}
-            Err(e) => return Err(told("openat2", "looking at", &at)(e)),
+/// The search for what matches.
+struct Search<'a> {
+    tree: &'a Tree<'a>,
+    deep: bool,
+    found: Vec<Vec<u8>>,
+}
+
+impl Search<'_> {
+    /// `walked`: there was a wildcard before, and what those find is no way through a symlink.
+    fn expand(&mut self, at: Vec<u8>, wanted: &[String], walked: bool) -> Result<()> {
+        let Some((first, rest)) = wanted.split_first() else {
+            match open(self.tree.root, &at, libc::O_PATH) {
+                Ok(_) => self.found.push(at),
+                Err(Errno(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => {}
+                Err(e) => return Err(told("openat2", "looking at", &at)(e)),
+            }
+            return Ok(());
+        };
+        if !has_wildcards(first) && !walked {
+            return self.expand(join(&at, first.as_bytes()), rest, false);
         }
-        return Ok(());
-    };
-    if !has_wildcards(first) {
-        return expand(tree, join(&at, first.as_bytes()), rest, found);
-    }
-    let dir = match open(tree.root, &at, libc::O_RDONLY | libc::O_DIRECTORY) {
-        Err(Errno(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => return Ok(()),
-        other => other.map_err(told("openat2", "opening", &at))?,
-    };
-    for name in files::sorted_names(dir.as_fd(), &at)? {
-        let path = join(&at, name.to_bytes());
-        if glob(first.as_bytes(), name.to_bytes()) && ignored(tree, &path) != Verdict::Skip {
-            expand(tree, path, rest, found)?;
+        let dir = match open(self.tree.root, &at, libc::O_RDONLY | libc::O_DIRECTORY) {
+            Err(Errno(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => return Ok(()),
+            other => other.map_err(told("openat2", "opening", &at))?,
+        };
+        let any_depth = self.deep && first == "**";
+        if any_depth {
+            self.expand(at.clone(), rest, true)?;
         }
+        for name in files::sorted_names(dir.as_fd(), &at)? {
+            let path = join(&at, name.to_bytes());
+            let is_way = || fs::lstatat(dir.as_fd(), &name).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR);
+            let (matches, rest) = if any_depth { (is_way(), wanted) } else { (glob(first.as_bytes(), name.to_bytes()) && (rest.is_empty() || is_way()), rest) };
+            if matches && ignored(self.tree, &path) != Verdict::Skip {
+                self.expand(path, rest, true)?;
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Open `path` below `root`, symlinks followed within it.

@@ -13,7 +13,9 @@ use crate::image::model::History;
 use crate::image::progress::Progress;
 use crate::image::registry::{Client, Pull};
 use crate::image::store::{Hold, Image};
+use crate::image::watch::Watch;
 use crate::image::{Digest, Platform, Store, pipeline};
+use crate::spec::validate::suggest::closest;
 use crate::sys::process;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
@@ -114,6 +116,7 @@ pub(super) struct Build<'a> {
     pub epoch: Option<u64>,
     pub context: File,
     workshop: OnceLock<Workshop>,
+    watch: Mutex<Option<Watch>>,
     making: Mutex<()>,
     images: Mutex<BTreeMap<String, Arc<Mutex<Option<Tip>>>>>,
     views: Mutex<BTreeMap<Origin, Arc<View>>>,
@@ -161,11 +164,12 @@ impl<'a> Build<'a> {
             around,
             front,
             cache: Cache::open(store, request.no_cache, &request.cache_from, &around.client, &around.progress)?,
-            output: Output::new(request.progress),
+            output: Output::new(request.progress, around.progress.clone()),
             stopper,
             epoch: front.outline.epoch,
             context: root,
             workshop: workshop.map_or_else(OnceLock::new, OnceLock::from),
+            watch: Mutex::default(),
             making: Mutex::default(),
             images: Mutex::default(),
             views: Mutex::default(),
@@ -223,6 +227,7 @@ impl<'a> Build<'a> {
     fn stage<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, stage: &'scope StageOutline) -> Result<Tip> {
         process::unshare(CLONE_FS).map_err(|e| e.error("unshare", "building", "a stage"))?;
         let mut tip = self.base(stage)?;
+        self.check_platform(stage, &tip);
         let plan = (self.front.plan)(stage.index, tip.state.clone())?;
         plan.warnings.iter().for_each(|w| self.output.note(&format!("{}:{}: {}: {}", self.front.name, w.source.first_line, w.rule, w.message)));
         // A trigger of the base may take something of a stage that nobody else needs.
@@ -247,7 +252,21 @@ impl<'a> Build<'a> {
     fn base(&self, stage: &StageOutline) -> Result<Tip> {
         match &stage.base {
             Origin::Stage(index) => self.of_stage(*index),
-            origin => self.tip_of(origin, &stage.platform),
+            origin => self.tip_of(origin, &stage.platform).map_err(|e| {
+                if !self.stopper.is_stopped() {
+                    self.output.always(format!("{}\n", (self.front.excerpt)(&stage.source)).as_bytes());
+                }
+                e.within(&format!("{}:{}", self.front.name, stage.source.first_line))
+            }),
+        }
+    }
+
+    /// An image that is there for one platform alone is taken as it is.
+    fn check_platform(&self, stage: &StageOutline, tip: &Tip) {
+        let same = tip.platform.os == stage.platform.os && tip.platform.architecture == stage.platform.architecture;
+        if !same && matches!(stage.base, Origin::Image(_) | Origin::Named(_)) {
+            let (is, wanted, line) = (&tip.platform, &stage.platform, stage.source.first_line);
+            self.output.note(&format!("{}:{line}: InvalidBaseImagePlatform: the base image is for {is}, and {wanted} is asked for", self.front.name));
         }
     }
 
@@ -287,8 +306,9 @@ impl<'a> Build<'a> {
         }
         let step = self.output.step(&format!("FROM {shown}"));
         let found = self.fetch(word, platform);
+        self.around.progress.end_total();
         step.end(if found.is_ok() { Ended::Done } else { Ended::Failed });
-        let image = found.map_err(|e| e.within(&format!("FROM {shown}")))?;
+        let image = found.map_err(|e| self.meant_stage(e, shown).within(&format!("FROM {shown}")))?;
         let layers = pipeline::layers(&image)?;
         let chain = super::diff::chain(&layers).unwrap_or_else(|| Digest::of(b""));
         let tip = Tip {
@@ -302,6 +322,17 @@ impl<'a> Build<'a> {
         };
         *place = Some(tip.clone());
         Ok(tip)
+    }
+
+    /// It may be no image that was meant.
+    fn meant_stage(&self, e: Error, name: &str) -> Error {
+        let stages = self.front.outline.stages.iter().chain(&self.front.outline.spare);
+        let names: Vec<&str> = stages.map(|stage| stage.name.as_str()).filter(|name| !name.starts_with("stage-")).collect();
+        match closest(name, &names) {
+            Some(same) if same.eq_ignore_ascii_case(name) => e.hint(format!("the stage {same} can't be meant: it comes later, or is this one")),
+            Some(near) => e.hint(format!("did you mean the stage {near}?")),
+            None => e,
+        }
     }
 
     fn fetch(&self, word: &str, platform: &Platform) -> Result<Image> {
@@ -326,6 +357,15 @@ impl<'a> Build<'a> {
         }
         let workshop = Layers::open(&self.around.store)?.workshop()?;
         Ok(self.workshop.get_or_init(|| workshop))
+    }
+
+    /// From here on somebody removes what a kill of us would leave.
+    pub fn watched(&self) -> Result<()> {
+        let mut watch = lock(&self.watch);
+        if watch.is_none() {
+            *watch = Some(Watch::start(self.around.store.root())?);
+        }
+        Ok(())
     }
 
     /// The files of a stage or an image, unpacked if they weren't yet.

@@ -7,9 +7,10 @@ use super::solve::{Build, Local, interrupted};
 use super::tip::{Duty, Promise, Tip};
 use super::{add, copy, diff};
 use crate::image::build::dockerfile::ignore::Verdict;
-use crate::image::build::plan::{Action, Chmod, Copy, CopySource, MakeDir, MountKind, Origin, Run, Step};
+use crate::image::build::plan::{Action, Chmod, Copy, CopySource, MakeDir, MountKind, Network, Origin, Run, Step};
 use crate::image::convert::user;
 use crate::image::layers::{Draft, Files, View};
+use crate::image::store::MAKE_ROOM;
 use crate::image::{Digest, Platform};
 use crate::{Error, Result};
 use std::fs::File;
@@ -56,7 +57,7 @@ impl<'a> Build<'a> {
             if !self.stopper.is_stopped() {
                 self.output.always(format!("{}\n", (self.front.excerpt)(&step.source)).as_bytes());
             }
-            e.within(&format!("{}:{}: {}", self.front.name, step.source.first_line, step.title.lines().next().unwrap_or_default()))
+            advised(e).within(&format!("{}:{}: {}", self.front.name, step.source.first_line, step.title.lines().next().unwrap_or_default()))
         };
         done.map_err(told)?;
         if let Some(text) = &step.history {
@@ -157,9 +158,10 @@ impl Work<'_, '_, '_> {
             }
             Ok(written.layer)
         };
+        let title = self.title.lines().next().unwrap_or_default().to_string();
         let work = move || {
             let duty = Duty(promise);
-            duty.0.keep(write());
+            duty.0.keep(write().map_err(|e| e.within(&title)));
         };
         std::thread::Builder::new().spawn_scoped(self.scope, work).map_err(|e| Error::io(&e, "starting a thread", ""))?;
         Ok(Ended::Done)
@@ -271,13 +273,13 @@ impl Work<'_, '_, '_> {
         let whole = |path: PathBuf, pattern: &str, unpack: bool| -> Result<Selected> {
             let root = File::open(&path).map_err(|e| Error::io(&e, "opening", path.display().to_string()))?;
             let opened = Opened::Own(root);
-            let tops = self.build.with_tree(&opened, |tree| select::select(tree, "/", pattern, &*exclude))?;
+            let tops = self.build.with_tree(&opened, |tree| select::select(tree, "/", pattern, false, &*exclude))?;
             Ok(Selected { opened, tops, unpack, wildcards: false, base: None })
         };
         match source {
             CopySource::Files { from, base, pattern, unpack } => {
                 let opened = self.build.opened(from, platform)?;
-                let tops = self.build.with_tree(&opened, |tree| select::select(tree, base, pattern, &*exclude))?;
+                let tops = self.build.with_tree(&opened, |tree| select::select(tree, base, pattern, copy.parents, &*exclude))?;
                 let base = copy.parents.then(|| base.clone());
                 Ok(Selected { opened, tops, unpack: *unpack, wildcards: select::has_wildcards(pattern), base })
             }
@@ -293,8 +295,9 @@ impl Work<'_, '_, '_> {
             }
             CopySource::Git(git) => {
                 let dir = self.build.workshop()?.new_dir("git")?;
-                let tree = add::clone(git, &dir)?;
-                whole(tree, "/", false)
+                let agent = self.build.request.ssh.get("default").and_then(|sockets| sockets.first());
+                let tree = add::clone(git, agent.map(PathBuf::as_path), &dir)?;
+                whole(tree, &escaped_path(&format!("/{}", git.subdir)), false)
             }
         }
     }
@@ -343,6 +346,9 @@ impl Work<'_, '_, '_> {
     fn run(&self, tip: &mut Tip, run: &Run, shown: &Shown) -> Result<Ended> {
         let build = self.build;
         let mut plain = Run { proxies: Vec::new(), ..run.clone() };
+        if run.network == Network::Default {
+            plain.network = build.request.network;
+        }
         let (mut fast, mut slow, mut all_known) = (Vec::new(), Vec::new(), true);
         for mount in &mut plain.mounts {
             let MountKind::Bind { from, source } = &mut mount.kind else { continue };
@@ -365,7 +371,7 @@ impl Work<'_, '_, '_> {
             for (from, source) in &slow {
                 let opened = build.opened(from, &tip.platform)?;
                 let keep = |_: &[u8]| Verdict::Keep;
-                let digest = build.with_tree(&opened, |tree| select::digest(tree, &select::select(tree, "/", &escaped_path(source), &keep)?))?;
+                let digest = build.with_tree(&opened, |tree| select::digest(tree, &select::select(tree, "/", &escaped_path(source), false, &keep)?))?;
                 contents.push_str(&digest.to_string());
             }
             let key = cache::key(&[b"run with", parent.as_bytes(), &definition, contents.as_bytes()]);
@@ -382,6 +388,11 @@ impl Work<'_, '_, '_> {
         super::run::run(build, run, &files, &draft, &tip.platform, shown)?;
         self.done(tip, &files, draft, keys, next, before)
     }
+}
+
+/// A step writes to the store.
+fn advised(e: Error) -> Error {
+    if matches!(e.errno(), Some(libc::ENOSPC | libc::EDQUOT)) { e.hint(MAKE_ROOM) } else { e }
 }
 
 fn merged(below: &Digest, link: &Digest) -> Digest {

@@ -157,12 +157,15 @@ impl Planner<'_> {
     }
 
     fn prefers_array(&mut self, instruction: &Instruction, command: &Command, keyword: &str) {
-        if matches!(command, Command::Shell(_)) && self.state.config.shell.is_empty() {
-            self.warn(
-                instruction,
-                "JSONArgsRecommended",
-                format!("{keyword} in a shell doesn't get the signals of the system: {keyword} [\"program\", \"argument\"] does"),
-            );
+        if let Command::Shell(text) = command
+            && self.state.config.shell.is_empty()
+        {
+            let message = if text.starts_with('[') {
+                format!("this is no list, so a shell gets all of it, the bracket too: {keyword} [\"program\", \"argument\"] has double quotes and commas")
+            } else {
+                format!("{keyword} in a shell doesn't get the signals of the system: {keyword} [\"program\", \"argument\"] does")
+            };
+            self.warn(instruction, "JSONArgsRecommended", message);
         }
     }
 

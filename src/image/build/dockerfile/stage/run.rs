@@ -40,6 +40,7 @@ impl Planner<'_> {
                 origin: &|name| self.origin(name),
                 cwd: self.working_dir(),
                 agents: out.iter().filter(|mount| matches!(mount.kind, MountKind::Ssh { .. })).count(),
+                cache_space: self.inputs.args.get(args::CACHE_SPACE).map_or("", String::as_str),
                 has_auth_sock: self.state.env.get("SSH_AUTH_SOCK").is_some(),
             };
             out.push(mount::parse(text, &around).map_err(|e| format!("--mount={text}: {e}"))?);
