@@ -9,9 +9,9 @@ store of its own, on an ext4 of its own in memory. A round is, for one builder a
 cache; cached, the same again; changed, with another line in app.py. For each: the median of the rounds, wall s, CPU s (client,
 daemons, and what RUN runs), and the largest resident size of a process of the builder's, in MB.
 """
-import argparse, contextlib, json, multiprocessing, os, shutil, signal, statistics, subprocess, sys, tempfile, threading, time
+import argparse, contextlib, json, multiprocessing, os, shutil, signal, statistics, subprocess, sys, tempfile, time
 import image
-from image import DHOWCTL, measure, peak_of, rm, sh, wait_for
+from image import DHOWCTL, measure, peak_of, rm, sh
 
 DHOW = os.environ.get("DHOW", os.path.join(os.path.dirname(DHOWCTL), "dhow"))
 # Another docker may come first in PATH, without BuildKit's client.
@@ -88,16 +88,16 @@ class Peak:
 
     def __init__(self, command):
         self.child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.program, self.peak = os.path.realpath(shutil.which(command[0])), 0
 
     def wait(self):
+        peak, program = 0, lambda pid: os.path.realpath(f"/proc/{pid}/exe")
         while self.child.poll() is None:
             for pid in [self.child.pid, *self.below(self.child.pid)]:
                 with contextlib.suppress(OSError, StopIteration):
-                    if os.path.realpath(f"/proc/{pid}/exe") == self.program:
-                        self.peak = max(self.peak, peak_of(pid))
+                    if program(pid) == program(self.child.pid):
+                        peak = max(peak, peak_of(pid))
             time.sleep(0.002)
-        return self.peak
+        return peak
 
     def below(self, pid):
         with contextlib.suppress(OSError):
@@ -111,8 +111,8 @@ class Peak:
 class Builder:
     """`build` is a command; `forget` makes its cache empty and leaves the base image unpacked."""
 
-    def __init__(self, build, forget, daemons=()):
-        self.build, self.forget, self.daemons = build, forget, daemons
+    def __init__(self, build, forget, daemons=(), ways=WAYS):
+        self.build, self.forget, self.daemons, self.ways = build, forget, daemons, ways
 
     def run(self, way, context):
         if way == "cold":
@@ -173,6 +173,21 @@ class Bench(image.Bench):
             sh(*docker, "builder", "prune", "-af")
         return Builder(build, forget, daemons)
 
+    def floor(self):
+        """What RUN has to do, without a container: a cold build can't be quicker."""
+        store, dirs = f"{self.disk}/floor-store", [f"{self.disk}/floor/{name}" for name in ("upper", "work", "merged")]
+        sh(DHOWCTL, "--store", store, "unpack", "--quiet", self.base(), f"{self.disk}/floor")
+        upper, work, merged = dirs
+        unmount = lambda: subprocess.run(["umount", "-l", merged], stderr=subprocess.DEVNULL)
+        self.stack.callback(unmount)
+        def forget():
+            unmount()
+            rm(*dirs)
+            for path in dirs:
+                os.mkdir(path)
+            sh("mount", "-t", "overlay", "-o", f"lowerdir={self.disk}/floor/rootfs,upperdir={upper},workdir={work}", "overlay", merged)
+        return Builder(["chroot", merged, "pip", "install", "-q", "--no-index", "--find-links", "/wheels", "flask"], forget, ways=["cold"])
+
     def classic(self):
         return self.docker(0)
 
@@ -185,6 +200,7 @@ CONTENDERS = {
     "docker build, BuildKit": ("buildkit", ["dockerd", DOCKER]),
     "docker build, classic": ("classic", ["dockerd", DOCKER]),
     "buildah build --layers": ("buildah", ["buildah", "runc"]),
+    "pip alone, in a chroot": ("floor", []),
 }
 
 
@@ -226,10 +242,10 @@ def main():
         try:
             # The first round warms the page cache, and looks at memory, which takes time.
             for name, builder in ready.items():
-                peaks[name] = max(builder.memory(way, bench.context) for way in WAYS)
+                peaks[name] = max(builder.memory(way, bench.context) for way in builder.ways)
             for _ in range(options.rounds):
                 for name, builder in ready.items():
-                    for way in options.ways.split(","):
+                    for way in filter(options.ways.split(",").__contains__, builder.ways):
                         results.setdefault((name, way), []).append(builder.run(way, bench.context))
         finally:
             # Broken off, it says what it has.
@@ -239,7 +255,7 @@ def main():
                 for way in WAYS:
                     runs = results.get((name, way), [])
                     cells.append("{:.3f}/{:.3f}".format(*(statistics.median(column) for column in zip(*runs))) if runs else "–")
-                print(f"| {name} | " + " | ".join(cells) + f" | {peaks.get(name, 0):.0f} |")
+                print(f"| {name} | " + " | ".join(cells) + f" | {peaks[name]:.0f} |" if peaks.get(name) else " | – |")
 
 
 if __name__ == "__main__":
