@@ -111,7 +111,7 @@ def layout(directory, layers):
         packed = subprocess.run(["gzip", "-6nc"], input=raw, stdout=subprocess.PIPE, check=True).stdout
         described.append(put("application/vnd.oci.image.layer.v1.tar+gzip", packed))
     oci = "application/vnd.oci.image."
-    config = put(oci + "config.v1+json", json.dumps({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/bin/sh"]}, "rootfs": {"type": "layers", "diff_ids": ids}}).encode())
+    config = put(oci + "config.v1+json", json.dumps({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/bin/sh"]}, "rootfs": {"type": "layers", "diff_ids": ids}, "history": [{"created_by": "benches"} for _ in ids]}).encode())
     manifest = put(oci + "manifest.v1+json", json.dumps({"schemaVersion": 2, "mediaType": oci + "manifest.v1+json", "config": config, "layers": described}).encode())
     manifest["annotations"] = {"org.opencontainers.image.ref.name": "latest"}
     with open(os.path.join(directory, "oci-layout"), "w") as file:
@@ -241,12 +241,16 @@ class Bench:
         clean = lambda image: sh(*ctr, "images", "rm", "--sync", f"{self.registry}/{image}:latest")
         return lambda image: measure([ctr + ["images", "pull", "--plain-http", f"{self.registry}/{image}:latest"]], [pid]), clean
 
-    def docker(self):
-        host, state = f"unix://{self.work}/d.sock", f"{self.work}/d-state"
-        child = self.start("dockerd", "--host", host, "--data-root", f"{self.disk}/docker", "--exec-root", state, "--pidfile", f"{self.work}/d.pid", "--bridge", "none", "--iptables=false", "--storage-driver", "overlay2", "--insecure-registry", self.registry)
-        docker = ["docker", "--host", host]
+    def dockerd(self, client="docker", name="docker"):
+        """A dockerd of our own: the client's words for it, and its processes."""
+        host, state = f"unix://{self.work}/{name}.sock", f"{self.work}/{name}-state"
+        child = self.start("dockerd", "--host", host, "--data-root", f"{self.disk}/{name}", "--exec-root", state, "--pidfile", f"{self.work}/{name}.pid", "--bridge", "none", "--iptables=false", "--storage-driver", "overlay2", "--insecure-registry", self.registry)
+        docker = [client, "--host", host]
         wait_for(lambda: sh(*docker, "version"))
-        daemons = [child.pid] + [int(pid) for pid in subprocess.run(["pgrep", "-P", str(child.pid)], stdout=subprocess.PIPE).stdout.split()]
+        return docker, [child.pid] + [int(pid) for pid in subprocess.run(["pgrep", "-P", str(child.pid)], stdout=subprocess.PIPE).stdout.split()]
+
+    def docker(self):
+        docker, daemons = self.dockerd()
         return lambda image: measure([docker + ["pull", "-q", f"{self.registry}/{image}:latest"]], daemons), lambda image: sh(*docker, "rmi", "-f", f"{self.registry}/{image}:latest")
 
 

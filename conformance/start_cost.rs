@@ -5,12 +5,13 @@
 
 #[path = "../integration/support/mod.rs"]
 mod support;
+#[path = "support/trace.rs"]
+mod trace;
 
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use support::Bundle;
+use trace::{Trace, bound, table, total};
 
 /// Measured on Linux 6.18 with nine cgroup v1 hierarchies; a machine with v2 alone needs fewer.
 const MEASURED_PARENT: usize = 345;
@@ -19,52 +20,9 @@ const MEASURED_CHILD: usize = 503;
 /// A container runtime is read from disk at every start.
 const MOST_BYTES: u64 = 2 << 20;
 
-fn bound(measured: usize) -> usize {
-    measured + measured / 20
-}
-
-/// System calls by name, for the runtime and for each process it made.
-struct Trace {
-    parent: BTreeMap<String, usize>,
-    children: Vec<BTreeMap<String, usize>>,
-}
-
-impl Trace {
-    /// Of `strace -f -o`: "PID call(…". The first line is the runtime's.
-    fn parse(text: &str) -> Trace {
-        let mut order: Vec<&str> = Vec::new();
-        let mut counts: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
-        for line in text.lines() {
-            let Some((pid, rest)) = line.split_once(' ') else { continue };
-            if !order.contains(&pid) {
-                order.push(pid);
-            }
-            let Some((call, arguments)) = rest.trim_start().split_once('(') else { continue };
-            // "<... read resumed>", "+++ exited", "--- SIGCHLD": not calls. Rust's debug builds ask F_GETFD at each close.
-            let is_call = call.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-            if is_call && !(call == "fcntl" && arguments.contains("F_GETFD")) {
-                *counts.entry(pid).or_default().entry(call.to_string()).or_default() += 1;
-            }
-        }
-        let mut of = order.into_iter().map(|pid| counts.remove(pid).unwrap_or_default());
-        Trace { parent: of.next().unwrap_or_default(), children: of.collect() }
-    }
-}
-
-fn total(counts: &BTreeMap<String, usize>) -> usize {
-    counts.values().sum()
-}
-
-/// The most frequent first.
-fn table(counts: &BTreeMap<String, usize>) -> String {
-    let mut rows: Vec<_> = counts.iter().collect();
-    rows.sort_by_key(|(name, n)| (std::cmp::Reverse(**n), (*name).clone()));
-    rows.iter().map(|(name, n)| format!("{n:5} {name}\n")).collect()
-}
-
 /// A `run` of /bin/true under strace, after one that makes what stays (directories of mounts, parents of cgroups).
 fn traced_run(test: &str) -> Option<Trace> {
-    if Command::new("strace").args(["-o", "/dev/null", "true"]).status().map_or(true, |s| !s.success()) {
+    if !trace::is_possible() {
         println!("skipped: {test}: strace is not installed, or may not trace");
         return None;
     }

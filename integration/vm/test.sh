@@ -12,7 +12,7 @@ cd "$tree"
 built=$(cargo test --locked --no-run --tests --message-format json |
     sed -n 's/.*"kind":\["test"\].*"name":"\([^"]*\)".*"executable":"\([^"]*\)".*/\1 \2/p')
 [ -n "$built" ] || { echo "test.sh: nothing was built" >&2; exit 125; }
-[ $# -gt 0 ] || set -- $(echo "$built" | cut -d' ' -f1 | grep -vxE 'architecture|seccomp_speed|seccomp_oracle|start_cost')
+[ $# -gt 0 ] || set -- $(echo "$built" | cut -d' ' -f1 | grep -vxE 'architecture|seccomp_speed|seccomp_oracle|start_cost|build_cost')
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

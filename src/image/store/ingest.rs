@@ -221,7 +221,7 @@ impl Ingest {
         Ok(found)
     }
 
-    /// Check it, bring it to disk, give it its name.
+    /// Check it, bring it to disk, give it its name. The name itself is on disk once an entry refers to it ([`Store::set`]).
     pub fn finish(mut self) -> Result<File> {
         self.check()?;
         self.keep = false;
@@ -233,7 +233,6 @@ impl Ingest {
             _ => {}
         }
         fs::rename(&self.path, &target).map_err(failed("writing", &target))?;
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("writing", dir))?;
         File::open(&target).map_err(failed("opening", &target))
     }
 }

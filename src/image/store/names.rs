@@ -1,12 +1,13 @@
 //! `index.json`: which names there are, and what each stands for.
 
 use super::{INDEX, MOST_INDEX, Store, failed, read_bounded};
-use crate::image::digest::Digest;
+use crate::image::digest::{Algorithm, Digest};
 use crate::image::model::{Descriptor, Index, REF_NAME};
 use crate::image::reference::Reference;
 use crate::spec::validate::suggest;
 use crate::{Error, Kind, Result};
 use std::fs::File;
+use std::io::ErrorKind;
 
 /// A named image. `descriptor` is that of a manifest or an index.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,12 +44,16 @@ impl Store {
         Ok(all)
     }
 
-    /// Let `name` stand for `descriptor`; whatever it stood for before, it no longer does.
+    /// Let `name` stand for `descriptor`; whatever it stood for before, it no longer does. Nothing is written if it is so
+    /// already.
     pub fn set(&self, name: &str, descriptor: &Descriptor) -> Result<()> {
         self.change(|manifests| {
             let mut named = descriptor.clone();
             named.annotations.insert(REF_NAME.into(), name.into());
             let same = |d: &Descriptor| d.annotations.get(REF_NAME).map(String::as_str) == Some(name);
+            if manifests.iter().filter(|d| same(d)).eq([&named]) {
+                return false;
+            }
             manifests.retain(|d| !same(d));
             manifests.push(named);
             true
@@ -71,10 +76,23 @@ impl Store {
         let mut index = self.read_index()?;
         let changed = change(&mut index.manifests);
         if changed {
+            self.sync_blob_names()?;
             let bytes = serde_json::to_vec(&index).map_err(|e| Error::other("writing", INDEX, e))?;
             self.replace(INDEX, &bytes)?;
         }
         Ok(changed)
+    }
+
+    /// What is about to refer to blobs must not be on disk before their names are.
+    fn sync_blob_names(&self) -> Result<()> {
+        for algorithm in Algorithm::ALL {
+            let dir = self.path("blobs").join(algorithm.name());
+            match File::open(&dir).and_then(|dir| dir.sync_all()) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(failed("writing", &dir)(e)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// What `name` stands for: a name as it is in the index, or a reference as Docker writes it. A reference with a digest

@@ -56,6 +56,23 @@ fn an_image_by_its_name() {
 }
 
 #[test]
+fn a_name_that_stands_for_it_already_is_not_written_again() {
+    use std::os::unix::fs::MetadataExt;
+    let scratch = Scratch::new("again");
+    let store = scratch.store();
+    let (one, two) = (image(&store, b"one"), image(&store, b"two"));
+    let file = || fs::metadata(scratch.0.join(INDEX)).unwrap().ino();
+    store.set("a", &one).unwrap();
+    let before = file();
+    store.set("a", &one).unwrap();
+    assert_eq!(file(), before);
+    store.set("a", &two).unwrap();
+    store.set("b", &one).unwrap();
+    let found: Vec<_> = store.entries().unwrap().into_iter().map(|e| (e.name, e.descriptor.digest)).collect();
+    assert_eq!(found, [("a".to_string(), two.digest), ("b".to_string(), one.digest)]);
+}
+
+#[test]
 fn a_blob_appears_whole_or_not_at_all() {
     let scratch = Scratch::new("whole");
     let store = scratch.store();

@@ -170,12 +170,12 @@ impl Writer<'_> {
         }
         self.levels = vec![Level { path: Vec::new(), fd: dir, times }];
         for item in rest {
-            let (parent, name) = split(&item.entry.path);
+            let (parent, name) = split(item.path());
             self.leave_to(parent)?;
             if item.entry.kind == Kind::Directory {
                 self.enter(name, item)?;
             } else if let Some(level) = self.levels.last() {
-                let dir = level.fd.try_clone().map_err(|e| Error::io(&e, "copying", show(&item.source)))?;
+                let dir = level.fd.try_clone().map_err(|e| Error::io(&e, "copying", show(item.source())))?;
                 self.leaf(dir.as_fd(), name, item)?;
             }
         }
@@ -196,21 +196,21 @@ impl Writer<'_> {
 
     fn enter(&mut self, name: &[u8], item: &Item) -> Result<()> {
         let Some(level) = self.levels.last() else { return Ok(()) };
-        let failed = told("mkdirat", "making the directory", &item.entry.path);
+        let failed = told("mkdirat", "making the directory", item.path());
         let c_name = c_string(name);
         match fs::mkdirat(level.fd.as_fd(), &c_name, 0o755) {
             Ok(()) => {}
             Err(Errno(libc::EEXIST)) => {
                 let stat = fs::lstatat(level.fd.as_fd(), &c_name).map_err(&failed)?;
                 if stat.st_mode & libc::S_IFMT != libc::S_IFDIR {
-                    return Err(Error::other("copying the directory", show(&item.source), "there is something else in its place that is no directory"));
+                    return Err(Error::other("copying the directory", show(item.source()), "there is something else in its place that is no directory"));
                 }
             }
             Err(e) => return Err(failed(e)),
         }
-        let fd = files::open_dir(level.fd.as_fd(), &c_name, &item.entry.path)?;
+        let fd = files::open_dir(level.fd.as_fd(), &c_name, item.path())?;
         self.dress_dir(fd.as_fd(), item)?;
-        self.levels.push(Level { path: item.entry.path.clone(), fd, times: Some(item.entry.modified) });
+        self.levels.push(Level { path: item.path().to_vec(), fd, times: Some(item.entry.modified) });
         Ok(())
     }
 
@@ -224,7 +224,7 @@ impl Writer<'_> {
     }
 
     fn dress_dir(&self, dir: BorrowedFd, item: &Item) -> Result<()> {
-        let failed = told("fchown", "setting the owner of", &item.entry.path);
+        let failed = told("fchown", "setting the owner of", item.path());
         let (uid, gid) = self.owner(item);
         fs::fchown(dir, uid, gid).map_err(&failed)?;
         fs::fchmod(dir, self.mode(item)).map_err(failed)?;
@@ -234,7 +234,7 @@ impl Writer<'_> {
     fn attributes(&self, fd: BorrowedFd, item: &Item) -> Result<()> {
         item.entry.xattrs.iter().try_for_each(|(name, value)| match fs::set_xattr(fd, &c_string(name), value) {
             Err(Errno(libc::EOPNOTSUPP)) | Ok(()) => Ok(()),
-            Err(e) => Err(told("fsetxattr", "setting the attributes of", &item.source)(e)),
+            Err(e) => Err(told("fsetxattr", "setting the attributes of", item.source())(e)),
         })
     }
 
@@ -242,19 +242,19 @@ impl Writer<'_> {
         let e = &item.entry;
         let name = c_string(name);
         if name.is_empty() {
-            return Err(Error::other("copying", show(&item.source), "the destination is the root directory"));
+            return Err(Error::other("copying", show(item.source()), "the destination is the root directory"));
         }
         self.clear(dir, &name, item)?;
         if let Some((first_dir, first)) = item.same.and_then(|id| self.links.get(&id)) {
-            return tree::linkat(first_dir.as_fd(), &c_string(first), dir, &name).map_err(told("linkat", "linking", &item.source));
+            return tree::linkat(first_dir.as_fd(), &c_string(first), dir, &name).map_err(told("linkat", "linking", item.source()));
         }
-        let failed = |call: &'static str| told(call, "making", &item.source);
+        let failed = |call: &'static str| told(call, "making", item.source());
         let (mode, (uid, gid)) = (self.mode(item), self.owner(item));
         match e.kind {
             Kind::File => {
                 self.file(dir, &name, item, mode, (uid, gid))?;
                 if let Some(id) = item.same {
-                    let dir = dir.try_clone_to_owned().map_err(|e| Error::io(&e, "copying", show(&item.source)))?;
+                    let dir = dir.try_clone_to_owned().map_err(|e| Error::io(&e, "copying", show(item.source())))?;
                     self.links.insert(id, (dir, name.to_bytes().to_vec()));
                 }
                 return Ok(());
@@ -276,14 +276,14 @@ impl Writer<'_> {
     fn clear(&self, dir: BorrowedFd, name: &std::ffi::CStr, item: &Item) -> Result<()> {
         match fs::unlinkat(dir, name, 0) {
             Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
-            Err(Errno(libc::EISDIR | libc::EPERM)) => Err(Error::other("copying", show(&item.source), "there is a directory in its place")),
-            Err(e) => Err(told("unlinkat", "replacing", &item.source)(e)),
+            Err(Errno(libc::EISDIR | libc::EPERM)) => Err(Error::other("copying", show(item.source()), "there is a directory in its place")),
+            Err(e) => Err(told("unlinkat", "replacing", item.source())(e)),
         }
     }
 
     fn file(&self, dir: BorrowedFd, name: &std::ffi::CStr, item: &Item, mode: u32, (uid, gid): (u32, u32)) -> Result<()> {
-        let failed = |call: &'static str| told(call, "copying", &item.source);
-        let from = select::open_file(self.tree.root, &item.source)?;
+        let failed = |call: &'static str| told(call, "copying", item.source());
+        let from = select::open_file(self.tree.root, item.source())?;
         let to = fs::openat(dir, name, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW, 0o600).map_err(failed("openat"))?;
         fs::copy_all(from.as_fd(), to.as_fd()).map_err(failed("sendfile"))?;
         fs::fchown(to.as_fd(), uid, gid).map_err(failed("fchown"))?;

@@ -2,6 +2,7 @@
 //! overlayfs's marks as whiteouts (image-spec, layer.md).
 
 use super::files::{self, c_string, join, told};
+use super::gzip::Gzip;
 use super::tar::Writer;
 use crate::image::digest::{Algorithm, Digest, Hasher};
 use crate::image::model::media;
@@ -11,16 +12,11 @@ use crate::image::unpack::entry::{Entry, Kind};
 use crate::sys::fs;
 use crate::sys::tree::Time;
 use crate::{Error, Result};
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-
-/// zlib's own; with zlib-rs as good as the peers' defaults in a fraction of their time.
-const GZIP_LEVEL: u32 = 4;
 
 /// A layer of the store, and what was put in it.
 pub(super) struct Written {
@@ -33,18 +29,17 @@ pub(super) struct Written {
 /// Make a layer of what is in `upper`; `root` is the root directory's mode, uid and gid before, which is part of the
 /// layer if it changed. No time is after `epoch`, seconds.
 pub(super) fn layer(store: &Store, upper: &Path, root: (u32, u32, u32), epoch: Option<u64>) -> Result<Written> {
-    let wrong = |e: io::Error| Error::io(&e, "writing", "a layer");
+    let wrong = |e: io::Error| ours(&e).unwrap_or_else(|| Error::io(&e, "writing", "a layer"));
     let dir = File::open(upper).map_err(|e| Error::io(&e, "opening", upper.display().to_string()))?;
-    let blob = GzEncoder::new(Blob(store.begin_new()?), Compression::new(GZIP_LEVEL));
-    let plain = Plain { hasher: Hasher::new(Algorithm::Sha256), count: 0, out: BufWriter::with_capacity(128 << 10, blob) };
+    let gzip = Gzip::new(Blob(store.begin_new()?)).map_err(wrong)?;
+    let plain = Plain { hasher: Hasher::new(Algorithm::Sha256), count: 0, out: gzip };
     let mut diff = Diff { tar: Writer::new(BufWriter::with_capacity(64 << 10, plain)), links: HashMap::new(), epoch: epoch.map(|e| e as i64), entries: 0 };
     diff.root(dir.as_fd(), root)?;
     diff.children(dir.as_fd(), b"", dir.metadata().map_err(wrong)?.file_type().is_dir())?;
     let entries = diff.entries;
     let plain = diff.tar.finish().and_then(|out| out.into_inner().map_err(|e| e.into_error())).map_err(wrong)?;
     let (diff_id, bytes) = (plain.hasher.finish(), plain.count);
-    let gzip = plain.out.into_inner().map_err(|e| wrong(e.into_error()))?;
-    let Blob(ingest) = gzip.finish().map_err(wrong)?;
+    let Blob(ingest) = plain.out.finish().map_err(wrong)?;
     Ok(Written { layer: Layer { blob: ingest.finish_as_found(media::LAYER_GZIP)?, diff_id }, entries, bytes })
 }
 
@@ -154,10 +149,12 @@ impl<W: Write> Diff<W> {
 }
 
 fn wrong(e: &io::Error, entry: &Entry) -> Error {
-    match e.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        Some(ours) => ours.clone(),
-        None => Error::io(e, "writing into a layer", entry.shown()),
-    }
+    ours(e).unwrap_or_else(|| Error::io(e, "writing into a layer", entry.shown()))
+}
+
+/// The store's own error, which came through a writer.
+fn ours(e: &io::Error) -> Option<Error> {
+    e.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).cloned()
 }
 
 fn marker(path: Vec<u8>) -> Entry {

@@ -10,6 +10,7 @@ mod commit;
 mod copy;
 mod diff;
 mod files;
+mod gzip;
 mod mounts;
 mod output;
 mod run;

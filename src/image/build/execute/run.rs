@@ -183,7 +183,7 @@ fn copy_of(build: &Build, from: &Origin, source: &str, dir: &Path, platform: &Pl
     let to = File::open(dir).map_err(|e| Error::io(&e, "opening", dir.display().to_string()))?;
     build.with_tree(&opened, |tree| {
         let keep = |_: &[u8]| Verdict::Keep;
-        let tops = select::select(tree, "/", &super::step::escaped_path(source), false, &keep)?;
+        let tops = select::select(tree, "/", &super::step::escaped_path(source), false, &keep, select::Read::HeadersOnly)?;
         let manner = copy::Manner { owner: None, mode: None, link: false, parents: None };
         let is_file = tops.first().is_some_and(|top| !top.is_dir);
         copy::copy(to.as_fd(), tree, &tops.iter().collect::<Vec<_>>(), if is_file { "/single" } else { "/" }, false, &manner)

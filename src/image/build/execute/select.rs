@@ -9,7 +9,9 @@ use crate::image::unpack::entry::{Entry, Kind, show};
 use crate::sys::fs::{self, resolve};
 use crate::sys::{Errno, Result as SysResult};
 use crate::{Error, Kind as ErrorKind, Result};
-use std::io::Read;
+use sha2::{Digest as _, Sha256};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub(super) const IN_ROOT: u64 = resolve::IN_ROOT | resolve::NO_MAGICLINKS;
@@ -36,24 +38,46 @@ pub(super) struct Top {
     /// Below the root of the tree, as it matched.
     pub path: Vec<u8>,
     pub is_dir: bool,
-    /// The first is the file or the directory itself, with the path "".
+    /// The first is the file or the directory itself, whose path below it is "".
     pub items: Vec<Item>,
 }
 
 pub(super) struct Item {
-    /// The path is below the [`Top`].
+    /// The path is below the tree's root.
     pub entry: Entry,
-    /// Below the tree's root.
-    pub source: Vec<u8>,
+    /// Where in that the part below the [`Top`] begins.
+    below: usize,
     /// Of a file with several names: which file it is.
     pub same: Option<(u64, u64)>,
+    /// Of a file, if it was asked for: SHA-256.
+    content: Option<[u8; 32]>,
+}
+
+impl Item {
+    /// Below the tree's root.
+    pub fn source(&self) -> &[u8] {
+        &self.entry.path
+    }
+
+    /// Below the [`Top`].
+    pub fn path(&self) -> &[u8] {
+        &self.entry.path[self.below..]
+    }
+}
+
+/// What is to be found out about files.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Read {
+    /// For [`digest`].
+    Contents,
+    HeadersOnly,
 }
 
 /// All that matches `pattern` below `base`, in the order of names. `deep`: `**` is any number of directories, else it is `*`.
 ///
 /// # Errors
 /// There is nothing, and `pattern` has no wildcards.
-pub(super) fn select(tree: &Tree, base: &str, pattern: &str, deep: bool, exclude: &Exclude) -> Result<Vec<Top>> {
+pub(super) fn select(tree: &Tree, base: &str, pattern: &str, deep: bool, exclude: &Exclude, read: Read) -> Result<Vec<Top>> {
     let parts = |path: &str| path.split('/').filter(|part| !part.is_empty() && *part != ".").map(str::to_string).collect::<Vec<_>>();
     let start = parts(base).join("/");
     let wanted = parts(pattern);
@@ -76,11 +100,10 @@ pub(super) fn select(tree: &Tree, base: &str, pattern: &str, deep: bool, exclude
             if tree.ignore.is_some() { "it is not in the context, or ignored" } else { "there is no such file" },
         ));
     }
+    let mut walk = Walk { tree, exclude, buffer: if read == Read::Contents { vec![0; 128 << 10] } else { Vec::new() }, top: 0, items: Vec::new() };
     let mut tops = Vec::new();
     for path in found {
-        if let Some(top) = gather(tree, path, exclude)? {
-            tops.push(top);
-        }
+        tops.extend(walk.gather(path)?);
     }
     Ok(tops)
 }
@@ -150,92 +173,131 @@ pub(super) fn open_file(root: BorrowedFd, path: &[u8]) -> Result<std::fs::File> 
     }
 }
 
-fn gather(tree: &Tree, path: Vec<u8>, exclude: &Exclude) -> Result<Option<Top>> {
-    let shown = path.clone();
-    let failed = told("openat2", "looking at", &shown);
-    let handle = open(tree.root, &path, libc::O_PATH).map_err(&failed)?;
-    let stat = fs::fstat(handle.as_fd()).map_err(&failed)?;
-    let verdict = ignored(tree, &path);
-    let is_dir = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
-    let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
-    if verdict == Verdict::Skip || (verdict == Verdict::Look && !is_dir) || (!is_dir && exclude(name) != Verdict::Keep) {
-        return Ok(None);
-    }
-    drop(handle);
-    let mut items = Vec::new();
-    if is_dir {
-        let dir = open(tree.root, &path, libc::O_RDONLY | libc::O_DIRECTORY).map_err(&failed)?;
-        let mut entry = files::entry(dir.as_fd(), c".", &stat, Vec::new())?.unwrap_or_default();
-        entry.xattrs = files::xattrs(dir.as_fd(), &path)?;
-        own(tree, &mut entry);
-        items.push(Item { entry, source: path.clone(), same: None });
-        walk(tree, dir.as_fd(), &path, b"", exclude, &mut items, 0)?;
-    } else if let Some(mut entry) = files::entry(tree.root, c".", &stat, Vec::new())? {
-        if entry.kind == Kind::File {
-            entry.xattrs = files::xattrs(open_file(tree.root, &path)?.as_fd(), &path)?;
+/// A look at everything below a path.
+struct Walk<'a> {
+    tree: &'a Tree<'a>,
+    exclude: &'a Exclude<'a>,
+    /// Contents pass through it; empty if nobody asks for them.
+    buffer: Vec<u8>,
+    /// Bytes of the top's path.
+    top: usize,
+    items: Vec<Item>,
+}
+
+impl Walk<'_> {
+    fn gather(&mut self, path: Vec<u8>) -> Result<Option<Top>> {
+        let tree = self.tree;
+        let failed = |e: Errno| told("openat2", "looking at", &path)(e);
+        let handle = open(tree.root, &path, libc::O_PATH).map_err(&failed)?;
+        let stat = fs::fstat(handle.as_fd()).map_err(&failed)?;
+        let verdict = ignored(tree, &path);
+        let is_dir = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+        if verdict == Verdict::Skip || (verdict == Verdict::Look && !is_dir) || (!is_dir && (self.exclude)(name) != Verdict::Keep) {
+            return Ok(None);
         }
-        own(tree, &mut entry);
-        items.push(Item { entry, source: path.clone(), same: None });
+        drop(handle);
+        self.top = path.len();
+        if is_dir {
+            let dir = open(tree.root, &path, libc::O_RDONLY | libc::O_DIRECTORY).map_err(&failed)?;
+            let mut entry = files::entry(dir.as_fd(), c".", &stat, path.clone())?.unwrap_or_default();
+            entry.xattrs = files::xattrs(dir.as_fd(), &path)?;
+            self.keep(entry, None, None);
+            self.below(dir.as_fd(), &path, 0)?;
+        } else if let Some(mut entry) = files::entry(tree.root, c".", &stat, path.clone())? {
+            let content = match entry.kind {
+                Kind::File => self.file(&open_file(tree.root, &path)?, &mut entry, &path)?,
+                _ => None,
+            };
+            self.keep(entry, None, content);
+        }
+        Ok(Some(Top { path, is_dir, items: std::mem::take(&mut self.items) }))
     }
-    Ok(Some(Top { path, is_dir, items }))
-}
 
-fn own(tree: &Tree, entry: &mut Entry) {
-    if tree.roots_own {
-        (entry.uid, entry.gid) = (0, 0);
-    }
-}
-
-fn walk(tree: &Tree, dir: BorrowedFd, source: &[u8], below: &[u8], exclude: &Exclude, items: &mut Vec<Item>, depth: usize) -> Result<()> {
-    if depth > MOST_DEPTH {
-        return Err(Error::other("copying", show(source), format!("directories are nested more than {MOST_DEPTH} deep")));
-    }
-    for name in files::sorted_names(dir, source)? {
-        let (source, path) = (join(source, name.to_bytes()), join(below, name.to_bytes()));
-        let verdict = match (ignored(tree, &source), exclude(&path)) {
-            (Verdict::Skip, _) | (_, Verdict::Skip) => continue,
-            (Verdict::Keep, Verdict::Keep) => Verdict::Keep,
-            _ => Verdict::Look,
-        };
-        let stat = match fs::lstatat(dir, &name) {
-            // It went a moment ago.
-            Err(Errno(libc::ENOENT)) => continue,
-            other => other.map_err(told("fstatat", "looking at", &source))?,
-        };
-        let Some(mut entry) = files::entry(dir, &name, &stat, path)? else { continue };
-        own(tree, &mut entry);
-        let same = (entry.kind == Kind::File && stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
-        match entry.kind {
-            Kind::Directory => {
-                let child = files::open_dir(dir, &name, &source)?;
-                entry.xattrs = files::xattrs(child.as_fd(), &source)?;
-                let (path, at) = (entry.path.clone(), items.len());
-                items.push(Item { entry, source: source.clone(), same: None });
-                walk(tree, child.as_fd(), &source, &path, exclude, items, depth + 1)?;
-                if verdict == Verdict::Look && items.len() == at + 1 {
-                    items.pop();
+    /// All in `dir`, which is `source` below the root.
+    fn below(&mut self, dir: BorrowedFd, source: &[u8], depth: usize) -> Result<()> {
+        if depth > MOST_DEPTH {
+            return Err(Error::other("copying", show(source), format!("directories are nested more than {MOST_DEPTH} deep")));
+        }
+        for name in files::sorted_names(dir, source)? {
+            let source = join(source, name.to_bytes());
+            let verdict = match (ignored(self.tree, &source), (self.exclude)(&source[self.skip(&source)..])) {
+                (Verdict::Skip, _) | (_, Verdict::Skip) => continue,
+                (Verdict::Keep, Verdict::Keep) => Verdict::Keep,
+                _ => Verdict::Look,
+            };
+            let stat = match fs::lstatat(dir, &name) {
+                // It went a moment ago.
+                Err(Errno(libc::ENOENT)) => continue,
+                other => other.map_err(told("fstatat", "looking at", &source))?,
+            };
+            let Some(mut entry) = files::entry(dir, &name, &stat, source.clone())? else { continue };
+            match entry.kind {
+                Kind::Directory => {
+                    let child = files::open_dir(dir, &name, &source)?;
+                    entry.xattrs = files::xattrs(child.as_fd(), &source)?;
+                    let at = self.items.len();
+                    self.keep(entry, None, None);
+                    self.below(child.as_fd(), &source, depth + 1)?;
+                    if verdict == Verdict::Look && self.items.len() == at + 1 {
+                        self.items.pop();
+                    }
                 }
+                _ if verdict != Verdict::Keep => {}
+                Kind::File => {
+                    let content = self.file(&files::open_file(dir, &name, &source)?, &mut entry, &source)?;
+                    self.keep(entry, (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino)), content);
+                }
+                _ => self.keep(entry, None, None),
             }
-            _ if verdict != Verdict::Keep => {}
-            Kind::File => {
-                entry.xattrs = files::xattrs(files::open_file(dir, &name, &source)?.as_fd(), &source)?;
-                items.push(Item { entry, source, same });
-            }
-            _ => items.push(Item { entry, source, same: None }),
         }
+        Ok(())
     }
-    Ok(())
+
+    /// What only the open file tells.
+    fn file(&mut self, file: &File, entry: &mut Entry, source: &[u8]) -> Result<Option<[u8; 32]>> {
+        entry.xattrs = files::xattrs(file.as_fd(), source)?;
+        if self.buffer.is_empty() {
+            return Ok(None);
+        }
+        let (mut hasher, mut count) = (Sha256::new(), 0);
+        // A file that says it is empty may be one of those that have no size.
+        while count < entry.size || count == 0 {
+            match (&*file).read(&mut self.buffer) {
+                Ok(0) => break,
+                Ok(n) => {
+                    hasher.update(&self.buffer[..n]);
+                    count += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::io(&e, "reading", show(source))),
+            }
+        }
+        Ok(Some(hasher.finalize().into()))
+    }
+
+    /// Where the part below the top begins.
+    fn skip(&self, source: &[u8]) -> usize {
+        if self.top == 0 { 0 } else { source.len().min(self.top + 1) }
+    }
+
+    fn keep(&mut self, mut entry: Entry, same: Option<(u64, u64)>, content: Option<[u8; 32]>) {
+        if self.tree.roots_own {
+            (entry.uid, entry.gid) = (0, 0);
+        }
+        let below = self.skip(&entry.path);
+        self.items.push(Item { entry, below, same, content });
+    }
 }
 
-/// Of what is in `tops`: names, headers without times, contents, attributes.
-pub(super) fn digest(tree: &Tree, tops: &[Top]) -> Result<Digest> {
+/// Of what is in `tops`, selected with their contents: names, headers without times, contents, attributes.
+pub(super) fn digest(tops: &[Top]) -> Digest {
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    let mut buffer = vec![0; 128 << 10];
     for top in tops {
         add(&mut hasher, top.path.rsplit(|b| *b == b'/').next().unwrap_or_default());
         for item in &top.items {
             let e = &item.entry;
-            add(&mut hasher, &e.path);
+            add(&mut hasher, item.path());
             add(&mut hasher, &e.link);
             let numbers = format!("{:?} {:o} {} {} {} {:?}", e.kind, e.mode, e.uid, e.gid, e.size, e.device);
             add(&mut hasher, numbers.as_bytes());
@@ -243,20 +305,11 @@ pub(super) fn digest(tree: &Tree, tops: &[Top]) -> Result<Digest> {
                 add(&mut hasher, name);
                 add(&mut hasher, value);
             }
-            if e.kind == Kind::File {
-                let mut file = open_file(tree.root, &item.source)?;
-                loop {
-                    let n = file.read(&mut buffer).map_err(|e| Error::io(&e, "reading", show(&item.source)))?;
-                    if n == 0 {
-                        break;
-                    }
-                    hasher.update(&buffer[..n]);
-                }
-            }
+            add(&mut hasher, item.content.as_ref().map_or(&[], |sum| &sum[..]));
         }
         add(&mut hasher, b"");
     }
-    Ok(hasher.finish())
+    hasher.finish()
 }
 
 fn add(hasher: &mut Hasher, bytes: &[u8]) {

@@ -2,7 +2,7 @@
 
 use super::cache::{self, Record};
 use super::output::{Ended, Shown};
-use super::select::{self, Top, Tree};
+use super::select::{self, Read, Top, Tree};
 use super::solve::{Build, Local, interrupted};
 use super::tip::{Duty, Promise, Tip};
 use super::{add, copy, diff};
@@ -211,7 +211,7 @@ impl Work<'_, '_, '_> {
         let (mut selected, mut digests) = (Vec::new(), Vec::new());
         for source in &copy.sources {
             let one = self.selected(source, copy, &tip.platform)?;
-            digests.push(build.with_tree(&one.opened, |tree| select::digest(tree, &one.tops))?.to_string());
+            digests.push(select::digest(&one.tops).to_string());
             selected.push(one);
         }
         let mut parts: Vec<&[u8]> = vec![b"copy"];
@@ -273,13 +273,13 @@ impl Work<'_, '_, '_> {
         let whole = |path: PathBuf, pattern: &str, unpack: bool| -> Result<Selected> {
             let root = File::open(&path).map_err(|e| Error::io(&e, "opening", path.display().to_string()))?;
             let opened = Opened::Own(root);
-            let tops = self.build.with_tree(&opened, |tree| select::select(tree, "/", pattern, false, &*exclude))?;
+            let tops = self.build.with_tree(&opened, |tree| select::select(tree, "/", pattern, false, &*exclude, Read::Contents))?;
             Ok(Selected { opened, tops, unpack, wildcards: false, base: None })
         };
         match source {
             CopySource::Files { from, base, pattern, unpack } => {
                 let opened = self.build.opened(from, platform)?;
-                let tops = self.build.with_tree(&opened, |tree| select::select(tree, base, pattern, copy.parents, &*exclude))?;
+                let tops = self.build.with_tree(&opened, |tree| select::select(tree, base, pattern, copy.parents, &*exclude, Read::Contents))?;
                 let base = copy.parents.then(|| base.clone());
                 Ok(Selected { opened, tops, unpack: *unpack, wildcards: select::has_wildcards(pattern), base })
             }
@@ -371,8 +371,8 @@ impl Work<'_, '_, '_> {
             for (from, source) in &slow {
                 let opened = build.opened(from, &tip.platform)?;
                 let keep = |_: &[u8]| Verdict::Keep;
-                let digest = build.with_tree(&opened, |tree| select::digest(tree, &select::select(tree, "/", &escaped_path(source), false, &keep)?))?;
-                contents.push_str(&digest.to_string());
+                let tops = build.with_tree(&opened, |tree| select::select(tree, "/", &escaped_path(source), false, &keep, Read::Contents))?;
+                contents.push_str(&select::digest(&tops).to_string());
             }
             let key = cache::key(&[b"run with", parent.as_bytes(), &definition, contents.as_bytes()]);
             if let Some(record) = build.cache.find(&key) {
