@@ -4,6 +4,7 @@
 //! left there is removed by the next that makes the same bundle.
 
 use super::convert::{Wishes, convert};
+use super::ids;
 pub use super::layers::Mounted;
 use super::layers::{Layers, forget_use, remove_tree};
 use super::pipeline::{self, Open, Options, Summary};
@@ -43,7 +44,10 @@ pub fn make(request: &Request, bundle: &Path, settled: impl FnOnce() -> Result<(
         // So that the mount is told of by its place, not by the draft's.
         mounted.unmount()?;
         draft.commit(bundle)?;
-        remount(bundle)?;
+        // In a mount namespace of our own it would be gone with us: `run` of the bundle mounts it.
+        if !ids::ours().entered {
+            remount(bundle)?;
+        }
     } else {
         draft.commit(bundle)?;
     }
@@ -66,7 +70,7 @@ pub fn fill(request: &Request, draft: &Path, bundle: &Path) -> Result<(Summary, 
         (pipeline::onto_directory(&layers, request.open, area.as_fd(), root.as_fd(), &request.options)?, None)
     };
     let root = open_dir(&rootfs)?;
-    let config = convert(&request.image.config, root.as_fd(), &request.options.owners, &request.wishes)?;
+    let config = convert(&request.image.config, root.as_fd(), &request.wishes)?;
     write_config(draft, &config)?;
     Ok((summary, mounted))
 }

@@ -6,6 +6,7 @@ use crate::Error;
 use crate::image::build::plan::Network;
 use crate::image::build::request::{BuildRequest, CachePlace, Context, DockerfileFrom, NamedContext, Output, Progress, Secret, Volume};
 use crate::image::build::{self, Around};
+use crate::image::ids::Need;
 use crate::image::live::Runtime;
 use crate::image::progress::Progress as Transfers;
 use crate::image::signals::Signals;
@@ -32,6 +33,7 @@ pub(crate) const VERB: Verb = Verb {
         -o docker-archive:FILE[:NAME]  what `docker load` reads",
     positionals: (1, 1),
     flags,
+    need: |_| Need::Mounts,
     run: run_build,
     ..Verb::BASE
 };

@@ -7,6 +7,8 @@ use super::args::{FlagsEnd, path, switch, text};
 use super::{Call, Verb, bring};
 use crate::image::bundle::{self, Request};
 use crate::image::convert::Wishes;
+use crate::image::ids::{self, Need};
+use crate::image::layers::Layers;
 use crate::image::live::{Live, Runtime, own_mounts};
 use crate::image::signals::Signals;
 use crate::image::unpack::are_root;
@@ -40,8 +42,20 @@ pub(crate) const VERB: Verb = Verb {
         all.extend(bring::flags());
         all
     },
+    need,
     run,
 };
+
+/// A bundle that isn't mounted is the runtime's, which makes its own user namespace.
+fn need(call: &Call) -> Need {
+    let place = Path::new(call.word(0).unwrap_or_default());
+    match place.join("config.json").is_file() {
+        true if Layers::are_under(place) => Need::Mounts,
+        true => Need::Nothing,
+        false if call.switch("rootless") => Need::Nothing,
+        false => Need::Mounts,
+    }
+}
 
 fn run(call: &Call) -> Result<u8> {
     let runtime = Runtime { program: runtime(call)?, root: call.path("runtime-root") };
@@ -88,7 +102,7 @@ fn of_image(call: &Call, command: Vec<String>, live: &Live) -> Result<PathBuf> {
     let options = bring::options(call)?;
     let terminal = call.switch("tty") || (!call.switch("no-tty") && std::io::stdin().is_terminal() && std::io::stdout().is_terminal());
     let brought = bring::begin(call, call.word(0)?)?;
-    let wishes = Wishes { command, terminal, host_network: call.switch("host-network"), ..Wishes::here(&options.owners) };
+    let wishes = Wishes { now: true, command, terminal, host_network: call.switch("host-network"), ..Wishes::for_us(&options.owners) };
     let overlay = are_root() && !call.switch("copy");
     if overlay {
         own_mounts()?;
@@ -100,6 +114,9 @@ fn of_image(call: &Call, command: Vec<String>, live: &Live) -> Result<PathBuf> {
         Ok((summary, mounted)) => {
             brought.settle()?;
             summary.lost.iter().for_each(|line| log::warn(line));
+            if !overlay && !call.switch("rootless") {
+                ids::tell_of_others(&summary);
+            }
             // It goes with our mount namespace.
             if let Some(mounted) = mounted {
                 mounted.leave();

@@ -2,6 +2,7 @@
 
 use super::{FILES, Layers};
 use crate::Result;
+use crate::image::ids;
 use crate::image::store::failed;
 use crate::image::unpack;
 use crate::sys::fs as calls;
@@ -88,7 +89,8 @@ impl Mounted {
             }
         };
         let lower: Vec<String> = names.iter().map(|name| format!("{name}/{FILES}")).collect();
-        let options = [b"lowerdir=", lower.join(":").as_bytes(), rest].concat();
+        let marks: &[u8] = if ids::ours().are_all() { b"" } else { b",userxattr" };
+        let options = [b"lowerdir=", lower.join(":").as_bytes(), rest, marks].concat();
         let target_path = CString::new(absolute(target)?.as_os_str().as_encoded_bytes()).map_err(|_| told(Errno(libc::EINVAL)))?;
         let options = CString::new(options).map_err(|_| told(Errno(libc::EINVAL)))?;
         let before = File::open(".").map_err(failed("opening", Path::new(".")))?;

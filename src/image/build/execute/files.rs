@@ -103,7 +103,7 @@ pub(super) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
 
 /// An attribute says that the directory hides what is below it.
 pub(super) fn is_opaque(dir: BorrowedFd) -> sys::Result<bool> {
-    match tree::get_xattr(dir, crate::image::unpack::opaque_key(false), &mut [0; 8]) {
+    match tree::get_xattr(dir, crate::image::unpack::opaque_key(), &mut [0; 8]) {
         Ok(value) => Ok(value == b"y"),
         Err(Errno(libc::ENODATA | libc::EOPNOTSUPP)) => Ok(false),
         Err(e) => Err(e),
