@@ -6,7 +6,7 @@
 use super::convert::{Wishes, convert};
 use super::ids;
 pub use super::layers::Mounted;
-use super::layers::{Layers, forget_use, remove_tree};
+use super::layers::{Layers, MAKES_MARKS, MOUNTS, OVERLAY, forget_use, remove_tree};
 use super::pipeline::{self, Open, Options, Summary};
 use super::store::{Image, Store, failed};
 use super::unpack::Owners;
@@ -22,6 +22,16 @@ use std::path::{Path, PathBuf};
 /// The root file system's name in a bundle.
 pub const ROOTFS: &str = "rootfs";
 
+/// Whether the root is a mount of shared layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlay {
+    /// A copy.
+    No,
+    /// A copy where there can be no mount.
+    Maybe,
+    Yes,
+}
+
 /// What is to be made.
 pub struct Request<'a> {
     /// Where the unpacked layers are shared.
@@ -29,7 +39,7 @@ pub struct Request<'a> {
     pub image: &'a Image,
     /// Opens a layer.
     pub open: &'a Open<'a>,
-    pub overlay: bool,
+    pub overlay: Overlay,
     pub options: Options,
     pub wishes: Wishes,
 }
@@ -59,20 +69,37 @@ pub fn make(request: &Request, bundle: &Path, settled: impl FnOnce() -> Result<(
 pub fn fill(request: &Request, draft: &Path, bundle: &Path) -> Result<(Summary, Option<Mounted>)> {
     let layers = pipeline::layers(request.image)?;
     let rootfs = draft.join(ROOTFS);
-    let (summary, mounted) = if request.overlay {
-        let shared = Layers::open(request.store)?;
-        let (stack, summary) = shared.provide(&layers, request.open, &request.options)?;
-        shared.note_use(bundle, draft, stack.names())?;
-        (summary, Some(stack.mount(draft)?.unmount_on_drop()))
-    } else {
-        make_root(&rootfs, &request.options.owners)?;
-        let (area, root) = (open_dir(draft)?, open_dir(&rootfs)?);
-        (pipeline::onto_directory(&layers, request.open, area.as_fd(), root.as_fd(), &request.options)?, None)
+    let overlaid = match request.overlay {
+        Overlay::No => None,
+        _ => match mounted(request, &layers, draft, bundle) {
+            Err(e) if request.overlay == Overlay::Maybe && matches!(e.kind, Kind::Kernel { call: MAKES_MARKS | MOUNTS, .. }) => {
+                log::warn(&format!("unpacking a copy: {e}"));
+                forget_use(draft);
+                ["upper", "work", ROOTFS, OVERLAY].iter().try_for_each(|name| remove_tree(&draft.join(name)))?;
+                None
+            }
+            other => Some(other?),
+        },
+    };
+    let (summary, mounted) = match overlaid {
+        Some((summary, mounted)) => (summary, Some(mounted)),
+        None => {
+            make_root(&rootfs, &request.options.owners)?;
+            let (area, root) = (open_dir(draft)?, open_dir(&rootfs)?);
+            (pipeline::onto_directory(&layers, request.open, area.as_fd(), root.as_fd(), &request.options)?, None)
+        }
     };
     let root = open_dir(&rootfs)?;
     let config = convert(&request.image.config, root.as_fd(), &request.wishes)?;
     write_config(draft, &config)?;
     Ok((summary, mounted))
+}
+
+fn mounted(request: &Request, layers: &[pipeline::Layer], draft: &Path, bundle: &Path) -> Result<(Summary, Mounted)> {
+    let shared = Layers::open(request.store)?;
+    let (stack, summary) = shared.provide(layers, request.open, &request.options)?;
+    shared.note_use(bundle, draft, stack.names())?;
+    Ok((summary, stack.mount(draft)?.unmount_on_drop()))
 }
 
 pub fn write_config(bundle: &Path, config: &spec::Spec) -> Result<()> {

@@ -12,13 +12,14 @@
 //!
 //! The directory is locked (flock(2)), shared while layers are made or mounted, exclusively while some are removed.
 
+pub mod fuse;
 mod overlay;
 mod prune;
 mod workshop;
 
 pub use overlay::{Mounted, Stack};
 pub use prune::PrunedLayers;
-pub(super) use prune::forget_use;
+pub(super) use prune::{OVERLAY, forget_use};
 pub(super) use workshop::{Draft, Files, View, Workshop};
 
 use super::Store;
@@ -40,6 +41,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
+/// The calls that fail, as errors name them, where no layer can be put down by itself or none be mounted.
+pub(super) const MAKES_MARKS: &str = "mknodat";
+pub(super) const MOUNTS: &str = "mount";
 const STAGING: &str = ".staging-";
 const BUNDLES: &str = ".bundles";
 const FILES: &str = "fs";
@@ -155,6 +159,7 @@ impl Layers {
         let mut summary = Summary::default();
         if !missing.is_empty() {
             let staging = self.stage()?;
+            staging.check_marks()?;
             let job = Provide { owner: self, layers, chains: &chains, names: &names, open, options, staging: &staging };
             job.run(&missing, &mut summary)?;
             ids::tell_of_others(&summary);
@@ -233,6 +238,21 @@ impl Layers {
             }
         }
         Ok(())
+    }
+}
+
+impl Staging {
+    /// In a user namespace it depends on kernel and file system whether overlayfs's marks can be made.
+    fn check_marks(&self) -> Result<()> {
+        if ids::ours().are_all() {
+            return Ok(());
+        }
+        let hint = "that takes Linux 5.8 and a file system with user.* attributes that is no overlay itself: --store DIR";
+        let told = |call: &'static str| move |e: Errno| e.error(call, "making whiteouts in", self.path.display().to_string()).hint(hint);
+        let dir = self.dir.as_fd();
+        sys::fs::mknodat(dir, c"whiteout", libc::S_IFCHR, 0, 0).map_err(told(MAKES_MARKS))?;
+        sys::fs::set_xattr(dir, unpack::opaque_key(), b"n").map_err(told(MAKES_MARKS))?;
+        sys::fs::unlinkat(dir, c"whiteout", 0).map_err(told("unlinkat"))
     }
 }
 

@@ -66,7 +66,7 @@ fn flags() -> Vec<Arg> {
 
 fn run_build(call: &Call) -> Result<u8> {
     let request = request(call)?;
-    let runtime = Runtime { program: run::runtime(call)?, root: call.path("runtime-root") };
+    let runtime = Runtime::new(run::runtime(call)?, call.path("runtime-root"), &call.store_dir);
     let signals = Signals::begin()?;
     let around = Around { store: call.store()?, client: network::client(call)?, runtime, progress: transfers(call, request.progress) };
     let image = match (build::build(&request, &around, &signals), signals.code()) {

@@ -26,7 +26,9 @@ use super::call::Words;
 use super::{FlagName, Stop, check_count, flag_names, output, printed, program_name};
 use crate::image::Store;
 use crate::image::ids::{self, Need};
-use crate::image::unpack::worker;
+use crate::image::layers::fuse;
+use crate::image::live;
+use crate::image::unpack::{are_root, worker};
 use crate::image::watch;
 use crate::{Error, log};
 use anyhow::Result;
@@ -167,6 +169,10 @@ pub fn main() -> ExitCode {
     if watch::is_wanted(name) {
         return helper(|| watch::main(argv.get(1).map(OsString::as_os_str)));
     }
+    if fuse::is_wanted(name) {
+        log::configure(log::Config { file: None, format: log::Format::Plain, debug: false });
+        return fuse::main();
+    }
     ExitCode::from(dispatch(&argv).unwrap_or_else(|stop| {
         log::error(&stop.message);
         stop.code
@@ -209,8 +215,12 @@ fn dispatch(argv: &[OsString]) -> Result<u8, Stop> {
     let words = Words { matches, positionals: split.positionals, off: split.off };
     let store_dir = options.store_dir().map_err(|e| Stop::usage(format!("{e:#}")))?;
     let call = Call { program, store_dir, words };
+    let need = (verb.need)(&call);
+    if need == Need::Mounts && !are_root() {
+        live::end_stale(&call.store_dir.join("run"));
+    }
     // Here there are no threads yet.
-    ids::enter((verb.need)(&call)).map_err(|e| Stop::usage(e.to_string()))?;
+    ids::enter(need).map_err(|e| Stop::usage(e.to_string()))?;
     (verb.run)(&call).map_err(|e| Stop::usage(format!("{e:#}")))
 }
 

@@ -5,7 +5,7 @@
 
 use super::args::{FlagsEnd, path, switch, text};
 use super::{Call, Verb, bring};
-use crate::image::bundle::{self, Request};
+use crate::image::bundle::{self, Overlay, Request};
 use crate::image::convert::Wishes;
 use crate::image::ids::{self, Need};
 use crate::image::layers::Layers;
@@ -58,7 +58,7 @@ fn need(call: &Call) -> Need {
 }
 
 fn run(call: &Call) -> Result<u8> {
-    let runtime = Runtime { program: runtime(call)?, root: call.path("runtime-root") };
+    let runtime = Runtime::new(runtime(call)?, call.path("runtime-root"), &call.store_dir);
     let command = call.positionals_from(1)?;
     let signals = Signals::begin()?;
     let place = Path::new(call.word(0)?);
@@ -103,8 +103,12 @@ fn of_image(call: &Call, command: Vec<String>, live: &Live) -> Result<PathBuf> {
     let terminal = call.switch("tty") || (!call.switch("no-tty") && std::io::stdin().is_terminal() && std::io::stdout().is_terminal());
     let brought = bring::begin(call, call.word(0)?)?;
     let wishes = Wishes { now: true, command, terminal, host_network: call.switch("host-network"), ..Wishes::for_us(&options.owners) };
-    let overlay = are_root() && !call.switch("copy");
-    if overlay {
+    let overlay = match (are_root() && !call.switch("copy"), ids::ours().entered) {
+        (false, _) => Overlay::No,
+        (true, true) => Overlay::Maybe,
+        (true, false) => Overlay::Yes,
+    };
+    if overlay != Overlay::No {
         own_mounts()?;
     }
     let (store, image) = (brought.store.clone(), brought.image.clone());
@@ -114,7 +118,7 @@ fn of_image(call: &Call, command: Vec<String>, live: &Live) -> Result<PathBuf> {
         Ok((summary, mounted)) => {
             brought.settle()?;
             summary.lost.iter().for_each(|line| log::warn(line));
-            if !overlay && !call.switch("rootless") {
+            if mounted.is_none() && !call.switch("rootless") {
                 ids::tell_of_others(&summary);
             }
             // It goes with our mount namespace.

@@ -5,7 +5,7 @@ use super::bring;
 use super::{Call, Verb, network, output};
 use crate::Error;
 use crate::image::brought::Brought;
-use crate::image::bundle::{self, Request};
+use crate::image::bundle::{self, Overlay, Request};
 use crate::image::convert::Wishes;
 use crate::image::ids::{self, Need};
 use crate::image::live::own_mounts;
@@ -66,7 +66,7 @@ fn run(call: &Call) -> Result<u8> {
             Some(brought) => brought.open(layer),
             None => Err(Error::other("reading layer", layer.digest.to_string(), "the image is settled")),
         };
-        let request = Request { store: &store, image: &image, open: &open, overlay, options, wishes };
+        let request = Request { store: &store, image: &image, open: &open, overlay: if overlay { Overlay::Yes } else { Overlay::No }, options, wishes };
         signals.clean_up_on_signal();
         let made = bundle::make(&request, &target, || brought.borrow_mut().take().map_or(Ok(()), Brought::settle));
         match (made, signals.code()) {

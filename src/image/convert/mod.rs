@@ -150,6 +150,10 @@ fn adapt(spec: &mut Spec, wishes: &Wishes) {
         }
     }
     // Where root is the only user there are no groups either, nor may any be set.
+    if let (Some(_), Some(process)) = (wishes.maps.as_ref().filter(|_| wishes.unprivileged), &mut spec.process) {
+        // The runtime may set none then, and would warn of each; of the user's own there is nothing to say.
+        process.user.additional_gids.retain(|gid| *gid != process.user.gid);
+    }
     if !wishes.has(0, 5) {
         if let Some(process) = &mut spec.process {
             process.user.additional_gids.clear();

@@ -67,7 +67,7 @@ pub(super) fn deliver(around: &Around, request: &BuildRequest, image: &Image) ->
             let open = |layer: &Descriptor| Ok(store.open_blob(&layer.digest)?.into());
             let options = Options { owners: ids::owners(), ..Options::default() };
             let wishes = Wishes::for_caller(&options.owners);
-            let request = bundle::Request { store, image, open: &open, overlay: false, options, wishes };
+            let request = bundle::Request { store, image, open: &open, overlay: bundle::Overlay::No, options, wishes };
             bundle::make(&request, dir, || Ok(())).map(drop)
         }
     }
