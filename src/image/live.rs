@@ -10,7 +10,7 @@ use crate::sys::{self, mount, process};
 use crate::{Error, Result, log};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -108,6 +108,14 @@ impl Live {
         let note = serde_json::to_vec(&Note { id: live.id.clone(), runtime: live.runtime.clone() }).map_err(|e| Error::other("writing", NOTE, e))?;
         fs::write(live.dir.join(NOTE), note).map_err(|e| Error::io(&e, "writing", live.dir.display().to_string()))?;
         Ok(live)
+    }
+
+    /// The root of a user namespace, who isn't us, has to get to the bundle.
+    pub fn let_others_pass(&self) -> Result<()> {
+        let runs = self.dir.parent().unwrap_or(&self.dir);
+        [runs, &self.dir].into_iter().try_for_each(|dir| {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).map_err(|e| Error::io(&e, "setting the mode of", dir.display().to_string()))
+        })
     }
 
     /// The runtime's `run`, to its end.

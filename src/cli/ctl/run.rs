@@ -11,7 +11,7 @@ use crate::image::ids::{self, Need};
 use crate::image::layers::Layers;
 use crate::image::live::{Live, Runtime, own_mounts};
 use crate::image::signals::Signals;
-use crate::image::unpack::are_root;
+use crate::image::unpack::{Owners, are_root};
 use crate::spec::Spec;
 use crate::{Error, log};
 use anyhow::Result;
@@ -110,6 +110,9 @@ fn of_image(call: &Call, command: Vec<String>, live: &Live) -> Result<PathBuf> {
     };
     if overlay != Overlay::No {
         own_mounts()?;
+    }
+    if matches!(options.owners, Owners::Mapped(..)) {
+        live.let_others_pass()?;
     }
     let (store, image) = (brought.store.clone(), brought.image.clone());
     let open = |layer: &crate::image::Descriptor| brought.open(layer);
