@@ -17,7 +17,7 @@ pub(crate) fn flags() -> Vec<clap::Arg> {
         switch("pull", "ask the registry even if the image is in the store"),
         list("uid-map", "C:H:N", "N uids from C on in the image are those from H on here; can be repeated"),
         list("gid-map", "C:H:N", "the same for gids (default: as --uid-map)"),
-        switch("rootless", "all files become the caller's, as they do without root anyway"),
+        switch("rootless", "all files become the caller's, as they do if the caller has no other ids"),
         text("max-size", "BYTES", "the most that the layers may have, decompressed (default: 64 GiB; K, M, G, T are understood)"),
         text("max-ratio", "N", "how many times its size a layer of over a GiB may have, decompressed (default: 100)"),
         text("max-entries", "N", "how many files and directories the layers may have (default: 4000000)"),

@@ -35,7 +35,7 @@ pub(crate) const VERB: Verb = Verb {
             switch("tty", "a terminal for the container (default: if standard input and output are one)").short('t'),
             switch("no-tty", "no terminal").short('T'),
             switch("host-network", "the host's network instead of one of its own without a connection"),
-            switch("copy", "unpack a copy instead of mounting shared layers, as is done without root"),
+            switch("copy", "unpack a copy instead of mounting shared layers"),
             path("runtime", "FILE", "the runtime (default: dhow beside dhowctl, or in $PATH)"),
             path("runtime-root", "DIR", "--root of the runtime"),
         ];

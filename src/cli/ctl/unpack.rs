@@ -21,14 +21,15 @@ pub(crate) const VERB: Verb = Verb {
     usage: "IMAGE|oci:DIR[:NAME]|docker-archive:FILE[:NAME] BUNDLE",
     details: "What isn't in the store is fetched, and unpacked while it comes. BUNDLE must not exist, or be empty. With\n\
         --overlay its root is an overlay mount of layers that all bundles share; umount BUNDLE/rootfs before you remove it,\n\
-        and `prune` removes the layers that nothing is made of any more.\n\n  \
+        and `prune` removes the layers that nothing is made of any more. Without root it is mounted only while `dhowctl run\n\
+        BUNDLE` runs it; other bundles `dhow run` runs too.\n\n  \
         dhowctl unpack nginx:1.27 bundle && dhow run --bundle bundle web\n  \
         dhowctl unpack --uid-map 0:100000:65536 oci:DIR bundle\n  \
         dhowctl unpack --overlay docker-archive:saved.tar bundle",
     positionals: (2, 2),
     flags: || {
         let mut all = vec![
-            switch("overlay", "mount shared layers instead of copying (root)"),
+            switch("overlay", "mount shared layers instead of copying"),
             switch("tty", "the container gets a terminal").short('t'),
             switch("host-network", "the container has the host's network"),
         ];
