@@ -26,7 +26,10 @@ const ADVICE: &str = "usermod --add-subuids";
 fn of_web() -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
-    (header.set_size(6), header.set_mode(0o644), header.set_uid(33), header.set_gid(33));
+    header.set_size(6);
+    header.set_mode(0o644);
+    header.set_uid(33);
+    header.set_gid(33);
     builder.append_data(&mut header, "etc/motd", &b"hello\n"[..]).unwrap();
     builder.into_inner().unwrap()
 }
@@ -126,6 +129,11 @@ fn shared_layers() {
     let listed = user.ctl(&["run", "one", "/bin/busybox", "stat", "-c", "%u:%g %n", "/kept", "/etc/motd"]);
     assert_eq!(listed.ok(), "0:0 /kept\n0:0 /etc/motd");
     assert_eq!(user.ctl(&["run", "two", "/bin/busybox", "ls", "/"]).ok().lines().filter(|name| *name == "kept").count(), 0);
+    let own = user.command(&["x"]);
+    let mut direct = std::process::Command::new(user.scratch.path("dhow"));
+    direct.args(["run", "--bundle", "two", "direct"]).envs(own.get_envs().filter_map(|(k, v)| Some((k, v?)))).current_dir(user.scratch.path("home"));
+    direct.uid(user.uid).gid(user.uid).stdin(Stdio::null());
+    user.scratch.spawn(direct).finish().ok();
     for dir in ["one", "two"] {
         fs::remove_dir_all(user.scratch.path("home").join(dir)).unwrap();
     }

@@ -135,12 +135,34 @@ fn unpack_shared_layers_twice() {
     // So nothing is unpacked again.
     caller.sh("dhowctl unpack -q --overlay $IMAGE two").ok();
     assert_eq!(inodes(), before);
+    // The runtime alone mounts it too.
     let script = r#"dhowctl run one sh -c 'touch /kept; rm /srv/page; stat -c %u:%g /srv'; dhowctl run one ls /kept /srv; dhowctl run two ls /srv
+        sed -i 's/"sh"$/"stat", "-c", "%u:%g %n", "\/srv\/page"/' two/config.json; dhow run --bundle two direct; dhowctl run two
         dhowctl prune >/dev/null; dhowctl run two sh -c 'ls /opaque'
         dhowctl unshare rm -rf one two; dhowctl prune"#;
     let out = caller.sh(script).succeeds();
-    assert_eq!(out.out, "33:34\n/kept\n\n/srv:\npage\nabove\nremoved 0 blobs, 0 B\nremoved 2 unpacked layers, 1.1 MB\n".replace("1.1 MB", &size_in(&out)));
+    assert_eq!(
+        out.out,
+        "33:34\n/kept\n\n/srv:\npage\n33:34 /srv/page\n33:34 /srv/page\nabove\nremoved 0 blobs, 0 B\nremoved 2 unpacked layers, 1.1 MB\n"
+            .replace("1.1 MB", &size_in(&out))
+    );
     assert_eq!(caller.stored("layers"), [".bundles"]);
+}
+
+/// More than fsconfig(2) takes of an option.
+#[test]
+fn the_runtime_mounts_many_layers() {
+    let caller = caller!();
+    caller.usual_image();
+    let mut layers = vec![subids::base()];
+    layers.extend((0..20).map(|n| Tar::new().dir("many").file(&format!("many/{n}"), "")));
+    caller.image(
+        layers,
+        json!({"Cmd": ["sh", "-c", "ls /many | wc -l; touch /many/new; stat -c %u:%g /srv/page; mount | head -n 1 | cut -c1-30"], "Env": ["PATH=/bin"]}),
+    );
+    let script = "dhowctl unpack -q --overlay $IMAGE bundle; dhow run --bundle bundle one; dhow run --bundle bundle two; dhowctl run bundle | head -n 1";
+    let each = |files: u32| format!("{files}\n33:34\noverlay on / type overlay (rw,\n");
+    assert_eq!(caller.sh(script).succeeds().out, format!("{}{}21\n", each(20), each(21)));
 }
 
 /// What `prune` says of the size, which is busybox's.

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const UID: u32 = 12_347;
 const FIRST: u32 = 300_000;
 
-const APPLETS: &str = "cat chown echo id ls mkdir mount rm sh sleep stat test touch true";
+const APPLETS: &str = "cat chown cut echo head id ls mkdir mount rm sh sleep stat test touch true wc";
 
 /// What runs before the command in its mount namespace.
 const PRIVATE: &str = r#"set -e
@@ -104,19 +104,8 @@ impl Caller {
 
     /// With busybox, some users, files of theirs, and a second layer that hides something.
     pub fn usual_image(&self) {
-        let of_web = |path: &'static [u8]| Header { uid: 33, gid: 34, mode: 0o640, ..header(b'0', path) };
-        let base = busybox(Tar::new().dir("bin").dir("etc"))
-            .file("etc/passwd", "root:x:0:0::/:/bin/sh\nweb:x:33:34::/:/bin/sh\n")
-            .file("etc/group", "root:x:0:\nwww:x:34:\nextra:x:50:web\n")
-            .raw(&Header { mode: 0o1777, ..header(b'5', b"tmp") }, b"")
-            .raw(&Header { uid: 33, gid: 34, ..header(b'5', b"srv") }, b"")
-            .raw(&of_web(b"srv/page"), b"hello\n")
-            .dir("gone")
-            .file("gone/a", "a")
-            .dir("opaque")
-            .file("opaque/below", "b");
         let hiding = Tar::new().dir("gone").file("gone/.wh.a", "").dir("opaque").file("opaque/.wh..wh..opq", "").file("opaque/above", "c");
-        self.image(vec![base, hiding], json!({"Cmd": ["sh"], "Env": ["PATH=/bin"]}));
+        self.image(vec![base(), hiding], json!({"Cmd": ["sh"], "Env": ["PATH=/bin"]}));
     }
 
     /// `script` as the user, in the own home: `$DIR` is ours, `$IMAGE` the layout.
@@ -199,6 +188,20 @@ fn own_first(uid: u32) -> Option<u32> {
     subuid.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))?.split(':').next()?.parse().ok())
 }
 
+/// The lower layer of the usual image.
+pub fn base() -> Tar {
+    busybox(Tar::new().dir("bin").dir("etc"))
+        .file("etc/passwd", "root:x:0:0::/:/bin/sh\nweb:x:33:34::/:/bin/sh\n")
+        .file("etc/group", "root:x:0:\nwww:x:34:\nextra:x:50:web\n")
+        .raw(&Header { mode: 0o1777, ..header(b'5', b"tmp") }, b"")
+        .raw(&Header { uid: 33, gid: 34, ..header(b'5', b"srv") }, b"")
+        .raw(&Header { uid: 33, gid: 34, mode: 0o640, ..header(b'0', b"srv/page") }, b"hello\n")
+        .dir("gone")
+        .file("gone/a", "a")
+        .dir("opaque")
+        .file("opaque/below", "b")
+}
+
 fn busybox(tar: Tar) -> Tar {
     let path = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| Path::new(p).exists()).expect("busybox-static is installed");
     let tar = tar.raw(&Header { mode: 0o755, ..header(b'0', b"bin/busybox") }, &fs::read(path).unwrap());
@@ -222,8 +225,9 @@ impl Begun {
         unsafe { libc::kill(self.child.id() as i32, signal) };
     }
 
+    /// In the guest all is ten times as slow.
     pub fn finish(mut self) -> Outcome {
-        let status = wait(&mut self.child, LIMIT * 6);
+        let status = wait(&mut self.child, LIMIT * 30);
         let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
         let (out, err) = (text(&self.out), text(&self.err));
         let status = status.unwrap_or_else(|| panic!("it did not end: {out}{err}"));

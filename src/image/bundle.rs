@@ -6,7 +6,7 @@
 use super::convert::{Wishes, convert};
 use super::ids;
 pub use super::layers::Mounted;
-use super::layers::{Layers, MAKES_MARKS, MOUNTS, OVERLAY, forget_use, remove_tree};
+use super::layers::{Layers, MAKES_MARKS, MOUNTS, OVERLAY, Stack, forget_use, remove_tree};
 use super::pipeline::{self, Open, Options, Summary};
 use super::store::{Image, Store, failed};
 use super::unpack::Owners;
@@ -54,7 +54,7 @@ pub fn make(request: &Request, bundle: &Path, settled: impl FnOnce() -> Result<(
         // So that the mount is told of by its place, not by the draft's.
         mounted.unmount()?;
         draft.commit(bundle)?;
-        // In a mount namespace of our own it would be gone with us: `run` of the bundle mounts it.
+        // In a mount namespace of our own it would be gone with us: whoever runs the bundle mounts it.
         if !ids::ours().entered {
             remount(bundle)?;
         }
@@ -81,8 +81,15 @@ pub fn fill(request: &Request, draft: &Path, bundle: &Path) -> Result<(Summary, 
             other => Some(other?),
         },
     };
+    let mut root_mount = None;
     let (summary, mounted) = match overlaid {
-        Some((summary, mounted)) => (summary, Some(mounted)),
+        Some((summary, mounted, stack)) => {
+            // What we mount here nobody else sees.
+            if ids::ours().entered && request.overlay == Overlay::Yes {
+                root_mount = Some(stack.as_root_mount(bundle)?);
+            }
+            (summary, Some(mounted))
+        }
         None => {
             make_root(&rootfs, &request.options.owners)?;
             let (area, root) = (open_dir(draft)?, open_dir(&rootfs)?);
@@ -90,16 +97,24 @@ pub fn fill(request: &Request, draft: &Path, bundle: &Path) -> Result<(Summary, 
         }
     };
     let root = open_dir(&rootfs)?;
-    let config = convert(&request.image.config, root.as_fd(), &request.wishes)?;
+    let mut config = convert(&request.image.config, root.as_fd(), &request.wishes)?;
+    config.mounts.splice(0..0, root_mount);
     write_config(draft, &config)?;
     Ok((summary, mounted))
 }
 
-fn mounted(request: &Request, layers: &[pipeline::Layer], draft: &Path, bundle: &Path) -> Result<(Summary, Mounted)> {
+fn mounted(request: &Request, layers: &[pipeline::Layer], draft: &Path, bundle: &Path) -> Result<(Summary, Mounted, Stack)> {
     let shared = Layers::open(request.store)?;
     let (stack, summary) = shared.provide(layers, request.open, &request.options)?;
     shared.note_use(bundle, draft, stack.names())?;
-    Ok((summary, stack.mount(draft)?.unmount_on_drop()))
+    Ok((summary, stack.mount(draft)?.unmount_on_drop(), stack))
+}
+
+/// Of an overlay bundle, the configuration for a runtime that we start where it is mounted and the ids are already ours.
+pub fn for_us(config: &mut spec::Spec) {
+    config.mounts.retain(|mount| mount.destination != "/");
+    config.linux.namespaces.retain(|namespace| namespace.kind != "user");
+    (config.linux.uid_mappings, config.linux.gid_mappings) = Default::default();
 }
 
 pub fn write_config(bundle: &Path, config: &spec::Spec) -> Result<()> {

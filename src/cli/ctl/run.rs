@@ -81,10 +81,14 @@ fn of_bundle(call: &Call, bundle: &Path, command: Vec<String>, live: &Live) -> R
         own_mounts()?;
         bundle::remount(&bundle)?;
     }
-    if command.is_empty() && !call.switch("tty") && !call.switch("no-tty") {
+    let entered = ids::ours().entered;
+    if command.is_empty() && !call.switch("tty") && !call.switch("no-tty") && !entered {
         return Ok(bundle);
     }
     let mut spec = Spec::load(&bundle)?;
+    if entered {
+        bundle::for_us(&mut spec);
+    }
     if let Some(root) = &mut spec.root {
         root.path = bundle.join(&root.path).display().to_string();
     }

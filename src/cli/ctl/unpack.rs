@@ -21,8 +21,7 @@ pub(crate) const VERB: Verb = Verb {
     usage: "IMAGE|oci:DIR[:NAME]|docker-archive:FILE[:NAME] BUNDLE",
     details: "What isn't in the store is fetched, and unpacked while it comes. BUNDLE must not exist, or be empty. With\n\
         --overlay its root is an overlay mount of layers that all bundles share; umount BUNDLE/rootfs before you remove it,\n\
-        and `prune` removes the layers that nothing is made of any more. Without root it is mounted only while `dhowctl run\n\
-        BUNDLE` runs it; other bundles `dhow run` runs too.\n\n  \
+        and `prune` removes the layers that nothing is made of any more. Without root it is mounted only where it runs.\n\n  \
         dhowctl unpack nginx:1.27 bundle && dhow run --bundle bundle web\n  \
         dhowctl unpack --uid-map 0:100000:65536 oci:DIR bundle\n  \
         dhowctl unpack --overlay docker-archive:saved.tar bundle",
@@ -57,9 +56,7 @@ fn run(call: &Call) -> Result<u8> {
     }
     let signals = Signals::begin()?;
     let brought = bring::begin(call, call.word(0)?)?;
-    // What is mounted only `dhowctl run` can run, in whose namespace it is mounted again.
-    let wishes = if overlay { Wishes::for_us(&options.owners) } else { Wishes::for_caller(&options.owners) };
-    let wishes = Wishes { terminal: call.switch("tty"), host_network: call.switch("host-network"), ..wishes };
+    let wishes = Wishes { terminal: call.switch("tty"), host_network: call.switch("host-network"), ..Wishes::for_caller(&options.owners) };
     let (store, image) = (brought.store.clone(), brought.image.clone());
     let summary = {
         let brought = std::cell::RefCell::new(Some(brought));

@@ -7,7 +7,7 @@ use crate::image::store::failed;
 use crate::image::unpack;
 use crate::sys::fs as calls;
 use crate::sys::{self, Errno, mount, tree};
-use crate::{Error, Result, log};
+use crate::{Error, Result, log, spec};
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -45,6 +45,16 @@ impl Layers {
 impl Stack {
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// The same as the first mount of a configuration: the runtime makes it, in the container's user namespace.
+    pub fn as_root_mount(&self, bundle: &Path) -> Result<spec::Mount> {
+        let (root, bundle) = (absolute(&self.root)?, absolute(bundle)?);
+        let lower: Vec<Vec<u8>> = self.names.iter().map(|name| escaped(&root.join(name).join(FILES))).collect();
+        let text = |key: &str, value: &[u8]| format!("{key}={}", String::from_utf8_lossy(value));
+        let dir = |key: &str, name: &str| text(key, &escaped(&bundle.join(name)));
+        let options = vec![text("lowerdir", &lower.join(&b':')), dir("upperdir", "upper"), dir("workdir", "work"), "userxattr".into()];
+        Ok(spec::Mount { destination: "/".into(), kind: "overlay".into(), source: "overlay".into(), options, ..spec::Mount::default() })
     }
 
     /// Mount it at `bundle/rootfs`, writable, with what changes in `bundle/upper`.
