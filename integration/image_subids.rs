@@ -73,6 +73,27 @@ fn with_config(caller: &Caller, config: serde_json::Value) {
     fs::write(dir.join("index.json"), index.to_string()).unwrap();
 }
 
+#[test]
+fn unshare_is_the_command() {
+    let caller = caller!();
+    let out =
+        caller.sh("dhowctl unshare id -u; touch f; dhowctl unshare chown 5:6 f; stat -c %u f; dhowctl unshare stat -c %u:%g f; dhowctl unshare sh -c 'exit 3'");
+    assert_eq!((out.code, out.out), (3, format!("0\n{}\n5:6\n", caller.first + 4)), "{}", out.err);
+    caller.sh("dhowctl unshare nowhere").fails(127, &["running nowhere: no such file"]);
+}
+
+#[test]
+fn without_a_runtime_directory_or_newuidmap() {
+    let caller = caller!();
+    caller.usual_image();
+    assert_eq!(caller.sh("unset XDG_RUNTIME_DIR; dhowctl run -q $IMAGE stat -c %u:%g /srv").ok(), "33:34");
+    let out = caller.sh("PATH=$DIR/bin; export PATH; dhowctl run -q $IMAGE stat -c %u:%g /srv");
+    assert_eq!(out.ok(), "0:0");
+    for word in ["going on without subordinate ids: running newuidmap", "package uidmap", "files of other users became the caller's"] {
+        assert!(out.err.contains(word), "{word}: {}", out.err);
+    }
+}
+
 /// Docker's capabilities, and nothing that reaches the host.
 #[test]
 fn the_container_has_no_more_rights_than_others() {
@@ -116,10 +137,12 @@ fn unpack_with_a_map_of_one_s_own() {
         chmod 711 . .. 2>/dev/null; sed -i 's/"sh"$/"stat", "-c", "%u:%g", "\/srv"/' bundle/config.json; dhow run --bundle bundle one
         dhowctl unpack -q --uid-map 0:{own}:1 --uid-map 1:{first}:50 $IMAGE second; dhow run --bundle second two </dev/null && echo ran
         dhowctl run -q --uid-map 0:{first}:1000 $IMAGE sh -c 'cat /proc/self/uid_map; stat -c %u:%g /srv' | tr -s ' '
+        dhowctl unpack -q --overlay --uid-map 0:{first}:1000 $IMAGE shared; dhowctl run -T shared sh -c 'stat -c %u:%g /srv; touch /new; stat -c %u /new'
+        stat -c %u shared/upper/new
         dhowctl unpack -q --uid-map 0:1:10 $IMAGE third"#
     );
     let out = caller.sh(&script);
-    let said = format!("{}:{}\n{first}:{first}\n33:34\nran\n 0 1 1000\n33:34\n", first + 33, first + 34);
+    let said = format!("{}:{}\n{first}:{first}\n33:34\nran\n 0 1 1000\n33:34\n33:34\n0\n{first}\n", first + 33, first + 34);
     assert_eq!(out.out, said, "{}", out.err);
     out.fails(1, &["uids 1 to 10: they are not all the caller's to give", "usermod --add-subuids"]);
 }
@@ -256,6 +279,7 @@ fn a_build_is_as_buildah_s() {
 fn signals_end_a_run_and_a_build() {
     let caller = caller!();
     caller.usual_image();
+    caller.sh("dhowctl run -q $IMAGE true").ok();
     for (signal, code) in [(libc::SIGINT, 130), (libc::SIGTERM, 5)] {
         let begun = caller
             .spawn(caller.command("exec dhowctl run -q $IMAGE sh -c \"trap 'exit 130' INT; trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done\""));

@@ -85,7 +85,8 @@ pub fn fill(request: &Request, draft: &Path, bundle: &Path) -> Result<(Summary, 
     let (summary, mounted) = match overlaid {
         Some((summary, mounted, stack)) => {
             // What we mount here nobody else sees.
-            if ids::ours().entered && request.overlay == Overlay::Yes {
+            let ours = !matches!(request.options.owners, Owners::Mapped(..));
+            if ids::ours().entered && ours && request.overlay == Overlay::Yes {
                 root_mount = Some(stack.as_root_mount(bundle)?);
             }
             (summary, Some(mounted))
@@ -110,11 +111,21 @@ fn mounted(request: &Request, layers: &[pipeline::Layer], draft: &Path, bundle: 
     Ok((summary, stack.mount(draft)?.unmount_on_drop(), stack))
 }
 
-/// Of an overlay bundle, the configuration for a runtime that we start where it is mounted and the ids are already ours.
-pub fn for_us(config: &mut spec::Spec) {
+/// Of an overlay bundle, the configuration for a runtime that we start where it is mounted, and where ids are ours.
+///
+/// # Errors
+/// It was made for ids that the caller has no longer.
+pub fn for_us(config: &mut spec::Spec) -> Result<()> {
     config.mounts.retain(|mount| mount.destination != "/");
-    config.linux.namespaces.retain(|namespace| namespace.kind != "user");
-    (config.linux.uid_mappings, config.linux.gid_mappings) = Default::default();
+    let (ids, linux) = (ids::ours(), &mut config.linux);
+    if linux.uid_mappings == ids.uids && linux.gid_mappings == ids.gids {
+        linux.namespaces.retain(|namespace| namespace.kind != "user");
+        (linux.uid_mappings, linux.gid_mappings) = Default::default();
+        return Ok(());
+    }
+    linux.uid_mappings = ids.inside(&linux.uid_mappings, "uid")?;
+    linux.gid_mappings = ids.inside(&linux.gid_mappings, "gid")?;
+    Ok(())
 }
 
 pub fn write_config(bundle: &Path, config: &spec::Spec) -> Result<()> {

@@ -93,6 +93,13 @@ impl Ids {
         ranges.iter().map(|range| find(range).ok_or_else(|| not_ours(range, what))).collect()
     }
 
+    /// The maps of a namespace below ours, made for one beside it.
+    pub fn inside(&self, maps: &[IdMapping], what: &str) -> Result<Vec<IdMapping>> {
+        let ranges: Vec<IdRange> = maps.iter().map(|m| IdRange { container: m.container_id, host: m.host_id, size: m.size }).collect();
+        let found = self.translate(&ranges, what)?;
+        Ok(found.iter().map(|r| IdMapping { container_id: r.container, host_id: r.host, size: r.size }).collect())
+    }
+
     /// The other way: ids of here, as they are outside.
     pub fn outside(&self, ranges: &[IdRange], what: &str) -> Vec<IdMapping> {
         let maps = if what == "uid" { &self.uids } else { &self.gids };
@@ -118,16 +125,10 @@ pub fn enter(need: Need) -> Result<()> {
     if need == Need::Nothing || geteuid() == 0 {
         return Ok(());
     }
-    let given = subordinate();
-    let mut tried = None;
-    if let Some((uids, gids)) = &given {
-        match become_root(uids, gids, true) {
-            Ok(()) => return Ok(()),
-            Err(e) => tried = Some(e),
-        }
-    }
-    if let Some(e) = tried {
-        log::warn(&format!("going on without subordinate ids: {e}"));
+    match subordinate().map(|(uids, gids)| become_root(&uids, &gids, true)) {
+        Some(Ok(())) => return Ok(()),
+        Some(Err(e)) => log::warn(&format!("going on without subordinate ids: {e}")),
+        None => {}
     }
     if need == Need::Owners {
         return Ok(());
@@ -143,9 +144,7 @@ fn become_root(uids: &[IdMapping], gids: &[IdMapping], by_helper: bool) -> Resul
     let maps = Maps { uid: uids, gid: gids, by_helper, deny_setgroups: !by_helper, named: ["the caller's subordinate uids", "the caller's subordinate gids"] };
     let namespace = idmap::namespace(&maps, doing)?;
     process::setns(namespace.as_fd(), CLONE_NEWUSER).map_err(|e| e.error("setns", doing, ""))?;
-    // Nobody has asked before.
-    OURS.get_or_init(|| Ids::now(true));
-    Ok(())
+    OURS.set(Ids::now(true)).map_err(|_| Error::other(doing, "", "it was asked for our ids before"))
 }
 
 /// The caller as root, and behind it the subordinate ids; None if there are none of either kind.

@@ -87,7 +87,7 @@ fn of_bundle(call: &Call, bundle: &Path, command: Vec<String>, live: &Live) -> R
     }
     let mut spec = Spec::load(&bundle)?;
     if entered {
-        bundle::for_us(&mut spec);
+        bundle::for_us(&mut spec)?;
     }
     if let Some(root) = &mut spec.root {
         root.path = bundle.join(&root.path).display().to_string();
@@ -107,10 +107,10 @@ fn of_image(call: &Call, command: Vec<String>, live: &Live) -> Result<PathBuf> {
     let terminal = call.switch("tty") || (!call.switch("no-tty") && std::io::stdin().is_terminal() && std::io::stdout().is_terminal());
     let brought = bring::begin(call, call.word(0)?)?;
     let wishes = Wishes { now: true, command, terminal, host_network: call.switch("host-network"), ..Wishes::for_us(&options.owners) };
-    let overlay = match (are_root() && !call.switch("copy"), ids::ours().entered) {
+    let overlay = match (are_root() && !call.switch("copy"), ids::ours().are_all()) {
         (false, _) => Overlay::No,
-        (true, true) => Overlay::Maybe,
-        (true, false) => Overlay::Yes,
+        (true, true) => Overlay::Yes,
+        (true, false) => Overlay::Maybe,
     };
     if overlay != Overlay::No {
         own_mounts()?;
