@@ -17,12 +17,12 @@ _dhowctl_flags() {
 	run) echo --name= --tty -t --no-tty -T --host-network --copy --runtime= --runtime-root= $bring --help -h ;;
 	unpack) echo --overlay --tty -t --host-network $bring --help -h ;;
 	prune | verify) echo --format= --help -h ;;
-	help | logout | tag | version) echo --help -h ;;
+	help | logout | tag | unshare | version) echo --help -h ;;
 	esac
 }
 
 _dhowctl_commands() {
-	echo build fetch help images inspect login logout prune push rmi run tag unpack verify version
+	echo build fetch help images inspect login logout prune push rmi run tag unpack unshare verify version
 }
 
 # Does the flag $2 of the command $1 (or the global one) take the next word as its value?
@@ -76,6 +76,8 @@ _dhowctl() {
 		COMPREPLY=($(compgen -d -- "$cur"))
 	elif [[ $command == unpack && $positionals == 1 ]]; then
 		COMPREPLY=($(compgen -d -- "$cur"))
+	elif [[ $command == unshare ]]; then
+		[[ $positionals == 0 ]] && COMPREPLY=($(compgen -c -- "$cur")) || COMPREPLY=($(compgen -f -- "$cur"))
 	elif [[ $command == rmi || $positionals == 0 ]]; then
 		case $command in
 		images | prune | verify | version | login | logout) ;;

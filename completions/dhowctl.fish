@@ -31,9 +31,10 @@ complete -c dhowctl -n __fish_use_subcommand -a rmi -d 'remove images from the s
 complete -c dhowctl -n __fish_use_subcommand -a run -d 'run a container of a bundle or an image, in the foreground'
 complete -c dhowctl -n __fish_use_subcommand -a tag -d 'give an image of the store another name'
 complete -c dhowctl -n __fish_use_subcommand -a unpack -d 'make a bundle of an image: root file system and config.json'
+complete -c dhowctl -n __fish_use_subcommand -a unshare -d 'run a command where files of subordinate ids are yours'
 complete -c dhowctl -n __fish_use_subcommand -a verify -d 'check every blob of the store against its digest'
 complete -c dhowctl -n __fish_use_subcommand -a version -d 'print the version'
-complete -c dhowctl -n '__fish_seen_subcommand_from help' -a 'build fetch help images inspect login logout prune push rmi run tag unpack verify version'
+complete -c dhowctl -n '__fish_seen_subcommand_from help' -a 'build fetch help images inspect login logout prune push rmi run tag unpack unshare verify version'
 complete -c dhowctl -n '__fish_seen_subcommand_from fetch inspect push rmi run tag unpack' -a '(__dhowctl_images)'
 complete -c dhowctl -n '__fish_seen_subcommand_from build run unpack' -a '(__fish_complete_directories)'
 
@@ -177,6 +178,10 @@ complete -c dhowctl -n '__fish_seen_subcommand_from unpack' -l parallel -x -d 'h
 complete -c dhowctl -n '__fish_seen_subcommand_from unpack' -s q -l quiet -d 'say nothing but the result'
 complete -c dhowctl -n '__fish_seen_subcommand_from unpack' -l format -xa 'text json' -d 'how to print'
 complete -c dhowctl -n '__fish_seen_subcommand_from unpack' -s h -l help -d 'show a summary'
+
+# unshare
+complete -c dhowctl -n '__fish_seen_subcommand_from unshare' -xa '(__fish_complete_subcommand)'
+complete -c dhowctl -n '__fish_seen_subcommand_from unshare' -s h -l help -d 'show a summary'
 
 # verify
 complete -c dhowctl -n '__fish_seen_subcommand_from verify' -l format -xa 'text json' -d 'how to print'

@@ -5,15 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each top-level module may use of the others, beside `error` and `log`, which all may.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("cli", &["container", "image", "plan", "spec"]),
     ("container", &["stage", "cgroup", "seccomp", "plan", "host", "spec", "sys"]),
-    ("stage", &["cgroup", "seccomp", "plan", "spec", "sys"]),
+    ("stage", &["cgroup", "seccomp", "plan", "idmap", "spec", "sys"]),
     ("cgroup", &["host", "spec", "sys"]),
     ("seccomp", &["spec"]),
     ("plan", &["host", "spec"]),
     ("host", &["sys"]),
-    ("image", &["spec", "sys"]),
+    ("idmap", &["spec", "sys"]),
+    ("image", &["idmap", "spec", "sys"]),
     ("spec", &[]),
     ("sys", &[]),
     ("error", &[]),

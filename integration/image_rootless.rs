@@ -1,4 +1,5 @@
-//! dhowctl without root: what works for any user, and what is refused in plain words.
+//! dhowctl for a user without root and without subordinate ids: all files become the user's, and what needs other owners is
+//! refused with what to do. With such ids: image_subids.rs.
 
 #[path = "support/ctl.rs"]
 mod ctl;
@@ -18,6 +19,20 @@ use support::{Outcome, eventually};
 
 /// A user that owns nothing, and one as people are.
 const USERS: [u32; 2] = [65_534, 12_345];
+
+const ADVICE: &str = "usermod --add-subuids";
+
+/// `etc/motd`, which isn't root's.
+fn of_web() -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(6);
+    header.set_mode(0o644);
+    header.set_uid(33);
+    header.set_gid(33);
+    builder.append_data(&mut header, "etc/motd", &b"hello\n"[..]).unwrap();
+    builder.into_inner().unwrap()
+}
 
 /// A user with a home, an image in a registry, and the programs where the user can reach them.
 struct User {
@@ -41,7 +56,7 @@ impl User {
         }
         let registry = Registry::plain(&scratch);
         let store = dhow::image::Store::open(&scratch.path("layout")).unwrap();
-        image(&store, "v1", "linux/amd64", &[tar("bin/busybox", &busybox()), tar("etc/motd", b"hello\n")]);
+        image(&store, "v1", "linux/amd64", &[tar("bin/busybox", &busybox()), of_web()]);
         scratch.ctl(&["push", "oci:layout:v1", &registry.name("box:v1")]).ok();
         User { scratch, registry, uid }
     }
@@ -94,12 +109,59 @@ fn unpack_and_run_the_bundle() {
         user.ctl(&["unpack", "--quiet", &user.name(), "bundle"]).ok();
         assert_eq!(fs::metadata(user.scratch.path("home/bundle/rootfs/etc/motd")).unwrap().uid(), uid);
         assert_eq!(user.ctl(&["run", "./bundle", "/bin/busybox", "cat", "/etc/motd"]).ok(), "hello");
-        // Nobody else can mount layers for this user.
-        user.ctl(&["unpack", "--quiet", "--overlay", &user.name(), "second"]).fails(1, &["root", "unpack without --overlay"]);
-        user.ctl(&["unpack", "--quiet", "--uid-map", "0:100000:10", &user.name(), "third"]).fails(1, &["root", "without --uid-map"]);
+        user.ctl(&["unpack", "--quiet", "--rootless", "--overlay", &user.name(), "second"]).fails(1, &["leave out --rootless"]);
+        user.ctl(&["unpack", "--quiet", "--uid-map", "0:100000:10", &user.name(), "third"])
+            .fails(1, &["root or subordinate ids", "without --uid-map", "usermod --add-subuids"]);
         let left = user.listed("");
         assert!(left.iter().all(|name| !name.contains("second") && !name.contains("third")), "{left:?}");
     }
+}
+
+#[test]
+fn shared_layers() {
+    needs_root!();
+    let user = User::new("nobodyoverlay", USERS[1]);
+    let warned = user.ctl(&["unpack", "--quiet", "--overlay", &user.name(), "one"]);
+    assert!(warned.err.contains("files of other users became the caller's") && warned.err.contains(ADVICE), "{}", warned.err);
+    let second = user.ctl(&["unpack", "--quiet", "--overlay", &user.name(), "two"]);
+    assert_eq!((second.ok(), second.err.as_str()), ("", ""));
+    user.ctl(&["run", "one", "/bin/busybox", "touch", "/kept"]).ok();
+    let listed = user.ctl(&["run", "one", "/bin/busybox", "stat", "-c", "%u:%g %n", "/kept", "/etc/motd"]);
+    assert_eq!(listed.ok(), "0:0 /kept\n0:0 /etc/motd");
+    assert_eq!(user.ctl(&["run", "two", "/bin/busybox", "ls", "/"]).ok().lines().filter(|name| *name == "kept").count(), 0);
+    let own = user.command(&["x"]);
+    let mut direct = std::process::Command::new(user.scratch.path("dhow"));
+    direct.args(["run", "--bundle", "two", "direct"]).envs(own.get_envs().filter_map(|(k, v)| Some((k, v?)))).current_dir(user.scratch.path("home"));
+    direct.uid(user.uid).gid(user.uid).stdin(Stdio::null());
+    user.scratch.spawn(direct).finish().ok();
+    for dir in ["one", "two"] {
+        fs::remove_dir_all(user.scratch.path("home").join(dir)).unwrap();
+    }
+    user.ctl(&["rmi", &user.name()]).ok();
+    user.ctl(&["prune"]).ok();
+    assert_eq!(user.listed(".local/share/dhow/images/layers"), [".bundles"]);
+}
+
+#[test]
+fn build_what_root_alone_owns() {
+    needs_root!();
+    let user = User::new("nobodybuild", USERS[1]);
+    let build = |name: &str, dockerfile: &str| {
+        let context = user.scratch.path(name);
+        fs::create_dir(&context).unwrap();
+        fs::write(context.join("data"), "data").unwrap();
+        fs::write(context.join("Dockerfile"), format!("FROM {}\n{dockerfile}", user.name())).unwrap();
+        user.ctl(&["build", "--progress", "plain", "-t", name, &context.display().to_string()])
+    };
+    let out = build(
+        "ours",
+        "COPY data /data\nRUN [\"/bin/busybox\", \"touch\", \"/new\"]\nCMD [\"/bin/busybox\", \"stat\", \"-c\", \"%u %n\", \"/data\", \"/new\"]\n",
+    );
+    assert!(out.succeeds().err.contains(ADVICE));
+    assert_eq!(user.ctl(&["run", "--quiet", "ours"]).ok(), "0 /data\n0 /new");
+    build("theirs", "COPY --chown=33 data /data\n").fails(1, &["giving files to \"33\" (33:33)", ADVICE]);
+    build("as-web", "USER 33\nRUN [\"/bin/busybox\", \"id\"]\n").fails(1, &["User \"33\"", "33:0", ADVICE]);
+    assert_eq!(user.listed(".local/share/dhow/images/run"), Vec::<String>::new());
 }
 
 #[test]

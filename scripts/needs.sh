@@ -30,8 +30,9 @@ fi
 if [ "$1" = test ] || [ "$1" = test-callers ]; then
     # libseccomp judges our seccomp compiler; a dev-dependency links it
     need libseccomp-dev /usr/include/seccomp.h
-    # newuidmap, for containers without root
+    # newuidmap, for containers without root; what mounts layers there if the kernel doesn't
     need uidmap /usr/bin/newuidmap
+    need fuse-overlayfs /usr/bin/fuse-overlayfs
     # what a start costs is counted with the one, network devices are made with the other
     need strace /usr/bin/strace
     need iproute2 /sbin/ip /usr/sbin/ip /bin/ip

@@ -4,13 +4,15 @@
 //! (`conformance/architecture.rs` holds this):
 //!
 //! `cli` → `container` → `stage` → {`cgroup`, `seccomp`, `plan`} → `spec`; `plan`, `cgroup` → `host`;
-//! `host`, `stage`, `cgroup`, `container` → `sys`. Apart from them, for dhowctl: `cli::ctl` → `image` → {`spec`, `sys`}.
+//! `host`, `stage`, `cgroup`, `container` → `sys`; `stage` → `idmap` → {`spec`, `sys`}. Apart from them, for dhowctl:
+//! `cli::ctl` → `image` → {`idmap`, `spec`, `sys`}.
 
 pub mod cgroup; // v1, v2, hybrid, device programs
 pub mod cli; // one file a command: arguments → one library call → print
 pub mod container; // the store, its lock, state.json, the lifecycle
 pub mod error;
 pub mod host; // read-only facts about this machine
+pub mod idmap; // user namespaces and their id maps
 #[cfg(feature = "image")]
 pub mod image; // registries, the image store; only dhowctl has it
 pub mod log;

@@ -17,6 +17,8 @@ pub struct Host {
     pub egid: u32,
     /// /proc/self/uid_map is not the whole range: we run in a user namespace already.
     pub in_user_namespace: bool,
+    /// /proc/self/setgroups says `deny`, as in a user namespace that a user without privileges made for a single id.
+    pub setgroups_denied: bool,
     /// The highest capability that the kernel knows (/proc/sys/kernel/cap_last_cap).
     pub last_capability: u32,
     /// Capabilities that we hold (permitted): others can't be given.
@@ -56,10 +58,12 @@ impl Host {
             Layout::Unified(_) => (true, Vec::new()),
             Layout::Legacy { hierarchies, .. } => (false, hierarchies.iter().filter_map(v1_mount).collect()),
         };
+        let in_user_namespace = in_user_namespace();
         Ok(Host {
             euid: effective_id(status, "Uid:")?,
             egid: effective_id(status, "Gid:")?,
-            in_user_namespace: in_user_namespace(),
+            in_user_namespace,
+            setgroups_denied: in_user_namespace && setting(c"/proc/self/setgroups").is_some_and(|text| text.trim() == "deny"),
             last_capability: setting(c"/proc/sys/kernel/cap_last_cap").and_then(|text| text.parse().ok()).unwrap_or(LAST_KNOWN_CAPABILITY),
             own_capabilities: permitted_capabilities(status)?,
             apparmor: setting(c"/sys/module/apparmor/parameters/enabled").is_some_and(|text| text.starts_with('Y')),

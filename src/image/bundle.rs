@@ -4,8 +4,9 @@
 //! left there is removed by the next that makes the same bundle.
 
 use super::convert::{Wishes, convert};
+use super::ids;
 pub use super::layers::Mounted;
-use super::layers::{Layers, forget_use, remove_tree};
+use super::layers::{Layers, MAKES_MARKS, MOUNTS, OVERLAY, Stack, forget_use, remove_tree};
 use super::pipeline::{self, Open, Options, Summary};
 use super::store::{Image, Store, failed};
 use super::unpack::Owners;
@@ -21,6 +22,16 @@ use std::path::{Path, PathBuf};
 /// The root file system's name in a bundle.
 pub const ROOTFS: &str = "rootfs";
 
+/// Whether the root is a mount of shared layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlay {
+    /// A copy.
+    No,
+    /// A copy where there can be no mount.
+    Maybe,
+    Yes,
+}
+
 /// What is to be made.
 pub struct Request<'a> {
     /// Where the unpacked layers are shared.
@@ -28,7 +39,7 @@ pub struct Request<'a> {
     pub image: &'a Image,
     /// Opens a layer.
     pub open: &'a Open<'a>,
-    pub overlay: bool,
+    pub overlay: Overlay,
     pub options: Options,
     pub wishes: Wishes,
 }
@@ -43,7 +54,10 @@ pub fn make(request: &Request, bundle: &Path, settled: impl FnOnce() -> Result<(
         // So that the mount is told of by its place, not by the draft's.
         mounted.unmount()?;
         draft.commit(bundle)?;
-        remount(bundle)?;
+        // In a mount namespace of our own it would be gone with us: whoever runs the bundle mounts it.
+        if !ids::ours().entered {
+            remount(bundle)?;
+        }
     } else {
         draft.commit(bundle)?;
     }
@@ -55,20 +69,63 @@ pub fn make(request: &Request, bundle: &Path, settled: impl FnOnce() -> Result<(
 pub fn fill(request: &Request, draft: &Path, bundle: &Path) -> Result<(Summary, Option<Mounted>)> {
     let layers = pipeline::layers(request.image)?;
     let rootfs = draft.join(ROOTFS);
-    let (summary, mounted) = if request.overlay {
-        let shared = Layers::open(request.store)?;
-        let (stack, summary) = shared.provide(&layers, request.open, &request.options)?;
-        shared.note_use(bundle, draft, stack.names())?;
-        (summary, Some(stack.mount(draft)?.unmount_on_drop()))
-    } else {
-        make_root(&rootfs, &request.options.owners)?;
-        let (area, root) = (open_dir(draft)?, open_dir(&rootfs)?);
-        (pipeline::onto_directory(&layers, request.open, area.as_fd(), root.as_fd(), &request.options)?, None)
+    let overlaid = match request.overlay {
+        Overlay::No => None,
+        _ => match mounted(request, &layers, draft, bundle) {
+            Err(e) if request.overlay == Overlay::Maybe && matches!(e.kind, Kind::Kernel { call: MAKES_MARKS | MOUNTS, .. }) => {
+                log::warn(&format!("unpacking a copy: {e}"));
+                forget_use(draft);
+                ["upper", "work", ROOTFS, OVERLAY].iter().try_for_each(|name| remove_tree(&draft.join(name)))?;
+                None
+            }
+            other => Some(other?),
+        },
+    };
+    let mut root_mount = None;
+    let (summary, mounted) = match overlaid {
+        Some((summary, mounted, stack)) => {
+            // What we mount here nobody else sees.
+            let ours = !matches!(request.options.owners, Owners::Mapped(..));
+            if ids::ours().entered && ours && request.overlay == Overlay::Yes {
+                root_mount = Some(stack.as_root_mount(bundle)?);
+            }
+            (summary, Some(mounted))
+        }
+        None => {
+            make_root(&rootfs, &request.options.owners)?;
+            let (area, root) = (open_dir(draft)?, open_dir(&rootfs)?);
+            (pipeline::onto_directory(&layers, request.open, area.as_fd(), root.as_fd(), &request.options)?, None)
+        }
     };
     let root = open_dir(&rootfs)?;
-    let config = convert(&request.image.config, root.as_fd(), &request.options.owners, &request.wishes)?;
+    let mut config = convert(&request.image.config, root.as_fd(), &request.wishes)?;
+    config.mounts.splice(0..0, root_mount);
     write_config(draft, &config)?;
     Ok((summary, mounted))
+}
+
+fn mounted(request: &Request, layers: &[pipeline::Layer], draft: &Path, bundle: &Path) -> Result<(Summary, Mounted, Stack)> {
+    let shared = Layers::open(request.store)?;
+    let (stack, summary) = shared.provide(layers, request.open, &request.options)?;
+    shared.note_use(bundle, draft, stack.names())?;
+    Ok((summary, stack.mount(draft)?.unmount_on_drop(), stack))
+}
+
+/// Of an overlay bundle, the configuration for a runtime that we start where it is mounted, and where ids are ours.
+///
+/// # Errors
+/// It was made for ids that the caller has no longer.
+pub fn for_us(config: &mut spec::Spec) -> Result<()> {
+    config.mounts.retain(|mount| mount.destination != "/");
+    let (ids, linux) = (ids::ours(), &mut config.linux);
+    if linux.uid_mappings == ids.uids && linux.gid_mappings == ids.gids {
+        linux.namespaces.retain(|namespace| namespace.kind != "user");
+        (linux.uid_mappings, linux.gid_mappings) = Default::default();
+        return Ok(());
+    }
+    linux.uid_mappings = ids.inside(&linux.uid_mappings, "uid")?;
+    linux.gid_mappings = ids.inside(&linux.gid_mappings, "gid")?;
+    Ok(())
 }
 
 pub fn write_config(bundle: &Path, config: &spec::Spec) -> Result<()> {

@@ -12,17 +12,19 @@
 //!
 //! The directory is locked (flock(2)), shared while layers are made or mounted, exclusively while some are removed.
 
+pub mod fuse;
 mod overlay;
 mod prune;
 mod workshop;
 
 pub use overlay::{Mounted, Stack};
 pub use prune::PrunedLayers;
-pub(super) use prune::forget_use;
+pub(super) use prune::{OVERLAY, forget_use};
 pub(super) use workshop::{Draft, Files, View, Workshop};
 
 use super::Store;
 use super::digest::Digest;
+use super::ids;
 use super::pipeline::{self, Layer, Open, Options, Summary, Task};
 use super::store::failed;
 use super::unpack::worker::Done;
@@ -39,6 +41,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
+/// The calls that fail, as errors name them, where no layer can be put down by itself or none be mounted.
+pub(super) const MAKES_MARKS: &str = "mknodat";
+pub(super) const MOUNTS: &str = "mount";
 const STAGING: &str = ".staging-";
 const BUNDLES: &str = ".bundles";
 const FILES: &str = "fs";
@@ -77,13 +82,21 @@ pub fn chain_ids(layers: &[Layer]) -> Vec<Digest> {
     out
 }
 
-/// With other owners it is another directory.
+/// With other owners it is another directory; and so it is in a user namespace, where ids are others' outside and
+/// overlayfs has other marks.
 fn name(chain: &Digest, owners: &Owners) -> String {
+    let ids = ids::ours();
     let digest = match owners {
-        Owners::AsSaid => chain.clone(),
-        other => Digest::of(format!("{chain} {other:?}").as_bytes()),
+        Owners::AsSaid if ids.are_all() => chain.clone(),
+        other if ids.are_all() => Digest::of(format!("{chain} {other:?}").as_bytes()),
+        other => Digest::of(format!("{chain} {other:?} {:?} {:?}", ids.uids, ids.gids).as_bytes()),
     };
     digest.hex()[..NAME_LENGTH].to_string()
+}
+
+/// How a layer is put down that is to be over others.
+fn own_way() -> Way {
+    if ids::ours().are_all() { Way::Layer } else { Way::UserLayer }
 }
 
 /// A directory that a process works in, removed when dropped. Its lock says that the process lives.
@@ -98,11 +111,13 @@ impl Layers {
         store.root().join("layers").is_dir()
     }
 
-    /// Those of `store`. Only root can mount an overlay over them.
+    /// Whether `bundle` is made of some.
+    pub fn are_under(bundle: &Path) -> bool {
+        prune::Use::of(bundle).is_ok_and(|noted| noted.is_some())
+    }
+
+    /// Those of `store`. Only root, be it of a user namespace, can mount them.
     pub fn open(store: &Store) -> Result<Layers> {
-        if sys::process::geteuid() != 0 {
-            return Err(Error::unsupported("sharing unpacked layers", "", "root, to mount them").hint("unpack without --overlay"));
-        }
         let root = store.root().join("layers");
         // There are setuid programs below, which are nobody's to call.
         fs::DirBuilder::new().mode(0o700).recursive(true).create(root.join(BUNDLES)).map_err(failed("making", &root))?;
@@ -144,8 +159,10 @@ impl Layers {
         let mut summary = Summary::default();
         if !missing.is_empty() {
             let staging = self.stage()?;
+            staging.check_marks()?;
             let job = Provide { owner: self, layers, chains: &chains, names: &names, open, options, staging: &staging };
             job.run(&missing, &mut summary)?;
+            ids::tell_of_others(&summary);
         }
         let mut stack = Stack { root: self.root.clone(), names: Vec::new(), attributes: None, _hold: hold };
         for name in names.iter().rev() {
@@ -224,6 +241,21 @@ impl Layers {
     }
 }
 
+impl Staging {
+    /// In a user namespace it depends on kernel and file system whether overlayfs's marks can be made.
+    fn check_marks(&self) -> Result<()> {
+        if ids::ours().are_all() {
+            return Ok(());
+        }
+        let hint = "that takes Linux 5.8 and a file system with user.* attributes that is no overlay itself: --store DIR";
+        let told = |call: &'static str| move |e: Errno| e.error(call, "making whiteouts in", self.path.display().to_string()).hint(hint);
+        let dir = self.dir.as_fd();
+        sys::fs::mknodat(dir, c"whiteout", libc::S_IFCHR, 0, 0).map_err(told(MAKES_MARKS))?;
+        sys::fs::set_xattr(dir, unpack::opaque_key(), b"n").map_err(told(MAKES_MARKS))?;
+        sys::fs::unlinkat(dir, c"whiteout", 0).map_err(told("unlinkat"))
+    }
+}
+
 impl Drop for Staging {
     fn drop(&mut self) {
         // A killed process may have left its mount.
@@ -250,7 +282,7 @@ struct Provide<'a> {
 impl Provide<'_> {
     fn run(&self, missing: &[usize], summary: &mut Summary) -> Result<()> {
         let directories: Vec<File> = missing.iter().map(|at| self.make(*at)).collect::<Result<_>>()?;
-        let way = |at: usize| if at == 0 { Way::Base } else { Way::Layer };
+        let way = |at: usize| if at == 0 { Way::Base } else { own_way() };
         let tasks: Vec<Task> =
             missing.iter().zip(&directories).map(|(at, dir)| Task { layer: &self.layers[*at], way: way(*at), directory: dir.as_fd() }).collect();
         let pairs = std::thread::available_parallelism().map_or(1, usize::from).min(4).min(tasks.len());
@@ -287,7 +319,7 @@ impl Provide<'_> {
     fn keep(&self, at: usize, done: &Done) -> Result<()> {
         let path = self.path(at);
         let files = File::open(path.join(FILES)).map_err(failed("opening", &path))?;
-        let opaque = sys::tree::get_xattr(files.as_fd(), unpack::opaque_key(false), &mut [0; 8]).is_ok_and(|value| value == b"y");
+        let opaque = sys::tree::get_xattr(files.as_fd(), unpack::opaque_key(), &mut [0; 8]).is_ok_and(|value| value == b"y");
         let info = Info { chain: self.chains[at].clone(), entries: done.applied.entries, bytes: done.bytes, root: done.applied.root, opaque, boot: boot_id() };
         let text = serde_json::to_vec(&info).map_err(|e| Error::other("writing", INFO, e))?;
         fs::write(path.join(INFO), text).map_err(failed("writing", &path))?;

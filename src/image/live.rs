@@ -3,12 +3,14 @@
 //! The directory is locked while we live; what a killed dhowctl left, container included, is removed by the next.
 
 use super::bundle;
+use super::ids;
 use super::signals::Signals;
+use super::unpack;
 use crate::sys::{self, mount, process};
 use crate::{Error, Result, log};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -30,6 +32,17 @@ pub struct Runtime {
 }
 
 impl Runtime {
+    /// `root`, or what the runtime takes by itself; without root that is in $XDG_RUNTIME_DIR, or in the store if there
+    /// is none.
+    pub fn new(program: PathBuf, root: Option<PathBuf>, store: &Path) -> Runtime {
+        let own = || {
+            let base = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+            base.map_or_else(|| store.join("state"), |base| Path::new(&base).join("dhow"))
+        };
+        let is_root = unpack::are_root() && !ids::ours().entered;
+        Runtime { program, root: if is_root { root } else { root.or_else(|| Some(own())) } }
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         if let Some(root) = &self.root {
@@ -95,6 +108,14 @@ impl Live {
         let note = serde_json::to_vec(&Note { id: live.id.clone(), runtime: live.runtime.clone() }).map_err(|e| Error::other("writing", NOTE, e))?;
         fs::write(live.dir.join(NOTE), note).map_err(|e| Error::io(&e, "writing", live.dir.display().to_string()))?;
         Ok(live)
+    }
+
+    /// The root of a user namespace, who isn't us, has to get to the bundle.
+    pub fn let_others_pass(&self) -> Result<()> {
+        let runs = self.dir.parent().unwrap_or(&self.dir);
+        [runs, &self.dir].into_iter().try_for_each(|dir| {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).map_err(|e| Error::io(&e, "setting the mode of", dir.display().to_string()))
+        })
     }
 
     /// The runtime's `run`, to its end.
@@ -203,19 +224,33 @@ pub fn remove_left(runs: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Directories that a killed dhowctl left, locked by us, with the containers that they are of.
+fn stale(runs: &Path) -> impl Iterator<Item = (PathBuf, File, Option<Note>)> {
+    fs::read_dir(runs).into_iter().flatten().flatten().filter_map(|entry| {
+        let dir = entry.path();
+        let lock = File::open(&dir).ok()?;
+        lock.try_lock().ok()?;
+        let note = fs::read(dir.join(NOTE)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        Some((dir, lock, note))
+    })
+}
+
+/// End the containers that a killed dhowctl left. To be called before a user namespace is entered: in it we could not
+/// signal those of another, to which theirs belong.
+pub fn end_stale(runs: &Path) {
+    stale(runs).filter_map(|(_, _, note)| note).for_each(|note| note.runtime.delete(&note.id));
+}
+
 /// What a killed dhowctl left: its container, its directory.
 fn remove_stale(runs: &Path) {
-    for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
-        let dir = entry.path();
-        let Ok(lock) = File::open(&dir) else { continue };
-        if lock.try_lock().is_err() {
-            continue;
-        }
-        let note: Option<Note> = fs::read(dir.join(NOTE)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    for (dir, _lock, note) in stale(runs) {
         log::debug(&format!("removing {}, which a dhowctl left that was killed", dir.display()));
         if let Some(note) = note {
             note.runtime.delete(&note.id);
         }
-        bundle::remove(&dir);
+        // One with files of subordinate ids goes when an image is run.
+        if unpack::are_root() || !dir.join(bundle::ROOTFS).exists() {
+            bundle::remove(&dir);
+        }
     }
 }

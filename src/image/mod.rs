@@ -7,6 +7,7 @@
 //! `brought` is an image to be unpacked, `pipeline` sends its layers through `unpack`, `layers` keeps them to be shared.
 //! `bundle` puts root file system and `convert`ed config together, `live` runs that, `signals` end it cleanly;
 //! `watch` cleans up behind a build that was killed.
+//! `ids` are those that files can be given to: without root, those of a user namespace that is entered first.
 //! docs/image.md tells how a fetch and an unpacking work.
 
 pub mod brought;
@@ -14,6 +15,7 @@ pub mod build;
 pub mod bundle;
 pub mod convert;
 pub mod digest;
+pub mod ids;
 pub mod layers;
 pub mod live;
 pub mod model;

@@ -52,6 +52,8 @@ pub struct Summary {
     pub entries: u64,
     /// Decompressed.
     pub bytes: u64,
+    /// Files of others than root became the caller's.
+    pub others: bool,
     /// What could not be kept, a line each.
     pub lost: BTreeSet<String>,
 }
@@ -61,6 +63,7 @@ impl Summary {
         self.layers += 1;
         self.entries += done.applied.entries;
         self.bytes += done.bytes;
+        self.others |= done.applied.others;
         self.lost.extend(done.applied.lost.iter().cloned());
     }
 }

@@ -431,7 +431,7 @@ impl Builder<'_> {
             return Err(Error::invalid(format!("/process/user/{name}"), "4294967295 is no id: the kernel takes it for \"unchanged\""));
         }
         // A rootless caller may not set groups (user_namespaces(7)), and its own supplementary ones stay.
-        let rootless = self.host.euid != 0;
+        let rootless = self.host.euid != 0 || self.host.setgroups_denied;
         if rootless && !user.additional_gids.is_empty() {
             self.plan.warnings.push("process.user.additionalGids has no effect in a rootless container".into());
         }

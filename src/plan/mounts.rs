@@ -150,7 +150,8 @@ fn destination(site: &Site, field: &str, mount: &Mount, out: &mut Mounts) -> Res
         Some(inside) => Path::new("/").join(inside),
         None => path,
     };
-    if path == Path::new("/") {
+    // An overlay may be the root itself, before anything is mounted in it.
+    if path == Path::new("/") && !(mount.kind == "overlay" && field == "/mounts/0") {
         return Err(Error::invalid(pointer(), "nothing can be mounted over the container's root"));
     }
     Ok(path)

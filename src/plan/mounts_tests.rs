@@ -70,6 +70,8 @@ fn destinations_are_cleaned_and_kept_off_the_root() {
     for destination in ["", "/", "/a/.."] {
         assert_eq!(pointer(given(bind_to(destination, &["bind"]), &[])), "/mounts/0/destination");
     }
+    let overlay = json!({ "destination": "/", "type": "overlay", "options": ["lowerdir=/a:/b", "userxattr"] });
+    assert!(matches!(&given(overlay, &[]).plan().unwrap().steps[0].op, Op::Mount(op) if op.destination == Path::new("/")));
 }
 
 #[test]

@@ -5,7 +5,6 @@ pub mod child;
 pub mod filter_cache;
 pub mod freeze;
 pub mod host_hooks;
-mod idmap;
 mod netdev;
 pub mod parent;
 mod report;

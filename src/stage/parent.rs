@@ -7,8 +7,9 @@ use super::child::{Child, Lines};
 use super::freeze::{Frozen, open_namespace};
 use super::netdev::{self, Moved};
 use super::wire::{self, Heard, Message, Tag};
-use super::{host_hooks, idmap, report, trees};
+use super::{host_hooks, report, trees};
 use crate::cgroup::SelfJoin;
+use crate::idmap;
 use crate::plan::{Op, Plan, explain, human_field};
 use crate::sys::process::{self, CLONE_NEWPID, CLONE_NEWTIME, Progress};
 use crate::sys::{Errno, fs, socket};
@@ -209,7 +210,9 @@ impl<'p> Spawned<'p> {
 
     fn write_maps(&self) -> Result<()> {
         if let Some(maps) = &self.0.plan.id_maps {
-            idmap::write(self.0.pid, maps)?;
+            let named = ["/linux/uidMappings", "/linux/gidMappings"];
+            let (by_helper, deny_setgroups) = (maps.by_helper, maps.deny_setgroups);
+            idmap::write(self.0.pid, &idmap::Maps { uid: &maps.uid, gid: &maps.gid, by_helper, deny_setgroups, named })?;
         }
         wire::send(self.0.wire.as_fd(), Message::new(Tag::Mapped), b"").map_err(|e| self.0.lost(e))
     }

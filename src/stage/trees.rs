@@ -4,7 +4,7 @@
 //! namespace: a source may be what an earlier mount put there, or a path that the user namespace's root can't reach.
 
 use super::child::{Attributes, host_tree};
-use super::idmap;
+use crate::idmap;
 use crate::plan::{MountOp, MountSource, NsKind, Op, Plan};
 use crate::sys::process::{self, CLONE_NEWNS};
 use crate::sys::{Errno, socket};
@@ -45,7 +45,11 @@ fn user_namespace(plan: &Plan, m: &MountOp, pid: i32) -> Result<Option<(OwnedFd,
     let fd = match (map.uid.is_empty() && map.gid.is_empty(), joined) {
         (true, Some(join)) => super::freeze::open_namespace(&join.path, &join.field)?,
         (true, None) => idmap::of_process(pid)?,
-        (false, _) => idmap::namespace(&map.uid, &map.gid)?,
+        (false, _) => {
+            let named = ["the mount's uidMappings", "the mount's gidMappings"];
+            let maps = idmap::Maps { uid: &map.uid, gid: &map.gid, by_helper: false, deny_setgroups: false, named };
+            idmap::namespace(&maps, "making a user namespace for an idmapped mount")?
+        }
     };
     Ok(Some((fd, map.recursive)))
 }

@@ -7,7 +7,7 @@ use crate::image::brought::Brought;
 use crate::image::pipeline::Options;
 use crate::image::registry::{Pull, Want};
 use crate::image::unpack::{self, IdRange, Owners};
-use crate::image::{Reference, Store};
+use crate::image::{Reference, Store, ids};
 use anyhow::Result;
 
 /// Flags of both.
@@ -17,7 +17,7 @@ pub(crate) fn flags() -> Vec<clap::Arg> {
         switch("pull", "ask the registry even if the image is in the store"),
         list("uid-map", "C:H:N", "N uids from C on in the image are those from H on here; can be repeated"),
         list("gid-map", "C:H:N", "the same for gids (default: as --uid-map)"),
-        switch("rootless", "all files become the caller's, as they do without root anyway"),
+        switch("rootless", "all files become the caller's, as they do if the caller has no other ids"),
         text("max-size", "BYTES", "the most that the layers may have, decompressed (default: 64 GiB; K, M, G, T are understood)"),
         text("max-ratio", "N", "how many times its size a layer of over a GiB may have, decompressed (default: 100)"),
         text("max-entries", "N", "how many files and directories the layers may have (default: 4000000)"),
@@ -58,21 +58,25 @@ fn size(flag: &str, text: &str) -> Result<u64, Error> {
 fn owners(call: &Call) -> Result<Owners> {
     let ranges = |flag: &str| call.list(flag).iter().map(|text| range(flag, text)).collect::<Result<Vec<_>, Error>>();
     let (uids, gids) = (ranges("uid-map")?, ranges("gid-map")?);
-    let is_root = unpack::are_root();
     if uids.is_empty() {
         if !gids.is_empty() {
             return Err(Error::usage("--gid-map without --uid-map").into());
         }
-        return Ok(if is_root && !call.switch("rootless") { Owners::AsSaid } else { Owners::Own });
+        return Ok(if call.switch("rootless") { Owners::Own } else { ids::owners() });
     }
     if call.switch("rootless") {
         return Err(Error::usage("--rootless and --uid-map: one or the other").into());
     }
-    if !is_root {
-        return Err(Error::unsupported("translating owners", "", "root").hint("without --uid-map all files become yours").into());
+    if !unpack::are_root() {
+        let hint = format!("without --uid-map all files become yours; {}", ids::advice());
+        return Err(Error::unsupported("translating owners", "", "root or subordinate ids").hint(hint).into());
     }
     let gids = if gids.is_empty() { uids.clone() } else { gids };
-    Ok(Owners::Mapped(uids, gids))
+    let ours = ids::ours();
+    if !ours.entered {
+        return Ok(Owners::Mapped(uids, gids));
+    }
+    Ok(Owners::Mapped(ours.translate(&uids, "uid")?, ours.translate(&gids, "gid")?))
 }
 
 fn range(flag: &str, text: &str) -> Result<IdRange, Error> {

@@ -6,6 +6,7 @@ use crate::Error;
 use crate::image::build::plan::Network;
 use crate::image::build::request::{BuildRequest, CachePlace, Context, DockerfileFrom, NamedContext, Output, Progress, Secret, Volume};
 use crate::image::build::{self, Around};
+use crate::image::ids::Need;
 use crate::image::live::Runtime;
 use crate::image::progress::Progress as Transfers;
 use crate::image::signals::Signals;
@@ -32,6 +33,7 @@ pub(crate) const VERB: Verb = Verb {
         -o docker-archive:FILE[:NAME]  what `docker load` reads",
     positionals: (1, 1),
     flags,
+    need: |_| Need::Mounts,
     run: run_build,
     ..Verb::BASE
 };
@@ -64,7 +66,7 @@ fn flags() -> Vec<Arg> {
 
 fn run_build(call: &Call) -> Result<u8> {
     let request = request(call)?;
-    let runtime = Runtime { program: run::runtime(call)?, root: call.path("runtime-root") };
+    let runtime = Runtime::new(run::runtime(call)?, call.path("runtime-root"), &call.store_dir);
     let signals = Signals::begin()?;
     let around = Around { store: call.store()?, client: network::client(call)?, runtime, progress: transfers(call, request.progress) };
     let image = match (build::build(&request, &around, &signals), signals.code()) {

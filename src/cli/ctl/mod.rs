@@ -17,6 +17,7 @@ mod rmi;
 mod run;
 mod tag;
 mod unpack;
+mod unshare;
 mod verify;
 mod version;
 
@@ -24,7 +25,10 @@ use super::args::{self, FlagsEnd, path, switch};
 use super::call::Words;
 use super::{FlagName, Stop, check_count, flag_names, output, printed, program_name};
 use crate::image::Store;
-use crate::image::unpack::worker;
+use crate::image::ids::{self, Need};
+use crate::image::layers::fuse;
+use crate::image::live;
+use crate::image::unpack::{are_root, worker};
 use crate::image::watch;
 use crate::{Error, log};
 use anyhow::Result;
@@ -46,19 +50,31 @@ pub(crate) struct Verb {
     pub positionals: (usize, usize),
     pub flags_end: FlagsEnd,
     pub flags: fn() -> Vec<clap::Arg>,
+    /// What it needs of a caller who isn't root.
+    pub need: fn(&Call) -> Need,
     /// The exit code.
     pub run: fn(&Call) -> Result<u8>,
 }
 
 impl Verb {
-    const BASE: Verb = Verb { name: "", about: "", usage: "", details: "", positionals: (0, 0), flags_end: FlagsEnd::Never, flags: Vec::new, run: |_| Ok(0) };
+    const BASE: Verb = Verb {
+        name: "",
+        about: "",
+        usage: "",
+        details: "",
+        positionals: (0, 0),
+        flags_end: FlagsEnd::Never,
+        flags: Vec::new,
+        need: |_| Need::Nothing,
+        run: |_| Ok(0),
+    };
 
     fn command(&self) -> clap::Command {
         args::command(self.name, (self.flags)())
     }
 }
 
-static VERBS: [&Verb; 15] = [
+static VERBS: [&Verb; 16] = [
     &build::VERB,
     &fetch::VERB,
     &help::VERB,
@@ -72,6 +88,7 @@ static VERBS: [&Verb; 15] = [
     &run::VERB,
     &tag::VERB,
     &unpack::VERB,
+    &unshare::VERB,
     &verify::VERB,
     &version::VERB,
 ];
@@ -152,6 +169,10 @@ pub fn main() -> ExitCode {
     if watch::is_wanted(name) {
         return helper(|| watch::main(argv.get(1).map(OsString::as_os_str)));
     }
+    if fuse::is_wanted(name) {
+        log::configure(log::Config { file: None, format: log::Format::Plain, debug: false });
+        return fuse::main();
+    }
     ExitCode::from(dispatch(&argv).unwrap_or_else(|stop| {
         log::error(&stop.message);
         stop.code
@@ -193,7 +214,14 @@ fn dispatch(argv: &[OsString]) -> Result<u8, Stop> {
     let matches = command.try_get_matches_from(split.own).map_err(|e| Stop::usage(args::one_line(&e)))?;
     let words = Words { matches, positionals: split.positionals, off: split.off };
     let store_dir = options.store_dir().map_err(|e| Stop::usage(format!("{e:#}")))?;
-    (verb.run)(&Call { program, store_dir, words }).map_err(|e| Stop::usage(format!("{e:#}")))
+    let call = Call { program, store_dir, words };
+    let need = (verb.need)(&call);
+    if need == Need::Mounts && !are_root() {
+        live::end_stale(&call.store_dir.join("run"));
+    }
+    // Here there are no threads yet.
+    ids::enter(need).map_err(|e| Stop::usage(e.to_string()))?;
+    (verb.run)(&call).map_err(|e| Stop::usage(format!("{e:#}")))
 }
 
 fn find_verb(name: &str) -> Option<&'static Verb> {

@@ -4,6 +4,7 @@ use super::args::format;
 use super::images::human;
 use super::{Call, Verb, output};
 use crate::image::build::execute::cache;
+use crate::image::ids::Need;
 use crate::image::layers::Layers;
 use crate::image::transport::Staging;
 use anyhow::Result;
@@ -16,6 +17,7 @@ pub(crate) const VERB: Verb = Verb {
         fetches left, and all that builds keep: the steps' results and the caches that RUNs mount. It waits for fetches\n\
         and builds that are under way.",
     flags: || vec![format(["text", "json"])],
+    need: |_| Need::Owners,
     run,
     ..Verb::BASE
 };

@@ -5,11 +5,13 @@
 
 use super::args::{FlagsEnd, path, switch, text};
 use super::{Call, Verb, bring};
-use crate::image::bundle::{self, Request};
+use crate::image::bundle::{self, Overlay, Request};
 use crate::image::convert::Wishes;
+use crate::image::ids::{self, Need};
+use crate::image::layers::Layers;
 use crate::image::live::{Live, Runtime, own_mounts};
 use crate::image::signals::Signals;
-use crate::image::unpack::are_root;
+use crate::image::unpack::{Owners, are_root};
 use crate::spec::Spec;
 use crate::{Error, log};
 use anyhow::Result;
@@ -33,18 +35,30 @@ pub(crate) const VERB: Verb = Verb {
             switch("tty", "a terminal for the container (default: if standard input and output are one)").short('t'),
             switch("no-tty", "no terminal").short('T'),
             switch("host-network", "the host's network instead of one of its own without a connection"),
-            switch("copy", "unpack a copy instead of mounting shared layers, as is done without root"),
+            switch("copy", "unpack a copy instead of mounting shared layers"),
             path("runtime", "FILE", "the runtime (default: dhow beside dhowctl, or in $PATH)"),
             path("runtime-root", "DIR", "--root of the runtime"),
         ];
         all.extend(bring::flags());
         all
     },
+    need,
     run,
 };
 
+/// A bundle that isn't mounted is the runtime's, which makes its own user namespace.
+fn need(call: &Call) -> Need {
+    let place = Path::new(call.word(0).unwrap_or_default());
+    match place.join("config.json").is_file() {
+        true if Layers::are_under(place) => Need::Mounts,
+        true => Need::Nothing,
+        false if call.switch("rootless") => Need::Nothing,
+        false => Need::Mounts,
+    }
+}
+
 fn run(call: &Call) -> Result<u8> {
-    let runtime = Runtime { program: runtime(call)?, root: call.path("runtime-root") };
+    let runtime = Runtime::new(runtime(call)?, call.path("runtime-root"), &call.store_dir);
     let command = call.positionals_from(1)?;
     let signals = Signals::begin()?;
     let place = Path::new(call.word(0)?);
@@ -67,10 +81,14 @@ fn of_bundle(call: &Call, bundle: &Path, command: Vec<String>, live: &Live) -> R
         own_mounts()?;
         bundle::remount(&bundle)?;
     }
-    if command.is_empty() && !call.switch("tty") && !call.switch("no-tty") {
+    let entered = ids::ours().entered;
+    if command.is_empty() && !call.switch("tty") && !call.switch("no-tty") && !entered {
         return Ok(bundle);
     }
     let mut spec = Spec::load(&bundle)?;
+    if entered {
+        bundle::for_us(&mut spec)?;
+    }
     if let Some(root) = &mut spec.root {
         root.path = bundle.join(&root.path).display().to_string();
     }
@@ -88,10 +106,17 @@ fn of_image(call: &Call, command: Vec<String>, live: &Live) -> Result<PathBuf> {
     let options = bring::options(call)?;
     let terminal = call.switch("tty") || (!call.switch("no-tty") && std::io::stdin().is_terminal() && std::io::stdout().is_terminal());
     let brought = bring::begin(call, call.word(0)?)?;
-    let wishes = Wishes { command, terminal, host_network: call.switch("host-network"), ..Wishes::here(&options.owners) };
-    let overlay = are_root() && !call.switch("copy");
-    if overlay {
+    let wishes = Wishes { now: true, command, terminal, host_network: call.switch("host-network"), ..Wishes::for_us(&options.owners) };
+    let overlay = match (are_root() && !call.switch("copy"), ids::ours().are_all()) {
+        (false, _) => Overlay::No,
+        (true, true) => Overlay::Yes,
+        (true, false) => Overlay::Maybe,
+    };
+    if overlay != Overlay::No {
         own_mounts()?;
+    }
+    if matches!(options.owners, Owners::Mapped(..)) {
+        live.let_others_pass()?;
     }
     let (store, image) = (brought.store.clone(), brought.image.clone());
     let open = |layer: &crate::image::Descriptor| brought.open(layer);
@@ -100,6 +125,9 @@ fn of_image(call: &Call, command: Vec<String>, live: &Live) -> Result<PathBuf> {
         Ok((summary, mounted)) => {
             brought.settle()?;
             summary.lost.iter().for_each(|line| log::warn(line));
+            if mounted.is_none() && !call.switch("rootless") {
+                ids::tell_of_others(&summary);
+            }
             // It goes with our mount namespace.
             if let Some(mounted) = mounted {
                 mounted.leave();

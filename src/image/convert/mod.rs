@@ -4,11 +4,12 @@ pub(super) mod defaults;
 pub(super) mod user;
 
 use super::ImageConfig;
-use super::unpack::Owners;
+use super::ids;
+use super::unpack::{IdRange, Owners};
 use crate::spec::defaults::{host_sys, mount, namespace};
 use crate::spec::{IdMapping, OCI_VERSION, Process, Root, Spec};
 use crate::sys::process::{getegid, geteuid};
-use crate::{Error, Result};
+use crate::{Error, Result, log};
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
@@ -24,26 +25,75 @@ pub struct Wishes {
     pub host_network: bool,
     /// For a cgroup namespace, which Docker gives on cgroup v2.
     pub cgroup_v2: bool,
-    /// For a user without privileges: (uid, gid) of the caller, who becomes root inside.
-    pub rootless: Option<(u32, u32)>,
+    /// A user namespace of the container's own with these maps, of uids and of gids.
+    pub maps: Option<[Vec<IdMapping>; 2]>,
+    /// Whoever starts it has no rights on the host's cgroups.
+    pub unprivileged: bool,
+    /// It will be started now, and so has to be such that it can be.
+    pub now: bool,
 }
 
 impl Wishes {
-    /// What follows from the machine and from who we are.
-    pub fn here(owners: &Owners) -> Wishes {
+    /// What follows from the machine and from who we are, for a container that we start. `owners` are those with which
+    /// the image is unpacked: a mapped one needs a user namespace with the same maps.
+    pub fn for_us(owners: &Owners) -> Wishes {
+        let ids = ids::ours();
+        let own = |id| vec![IdMapping { container_id: 0, host_id: id, size: 1 }];
+        let maps = match owners {
+            Owners::Mapped(uids, gids) => Some([as_said(uids), as_said(gids)]),
+            Owners::Own if !ids.entered => Some([own(geteuid()), own(getegid())]),
+            _ => None,
+        };
+        Wishes { maps, unprivileged: *owners == Owners::Own || !ids.are_all(), ..Wishes::anywhere() }
+    }
+
+    /// The same for one that our caller starts, who isn't in the user namespace that we may have entered.
+    pub fn for_caller(owners: &Owners) -> Wishes {
+        let ids = ids::ours();
+        if !ids.entered {
+            return Wishes::for_us(owners);
+        }
+        let maps = match owners {
+            Owners::Mapped(uids, gids) => [ids.outside(uids, "uid"), ids.outside(gids, "gid")],
+            _ => [ids.uids.clone(), ids.gids.clone()],
+        };
+        Wishes { maps: Some(maps), unprivileged: true, ..Wishes::anywhere() }
+    }
+
+    fn anywhere() -> Wishes {
         let cgroup_v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-        Wishes { root: super::bundle::ROOTFS.into(), cgroup_v2, rootless: (*owners == Owners::Own).then(|| (geteuid(), getegid())), ..Wishes::default() }
+        Wishes { root: super::bundle::ROOTFS.into(), cgroup_v2, ..Wishes::default() }
+    }
+
+    /// Of the container's ids these are known to be some.
+    fn has(&self, uid: u32, gid: u32) -> bool {
+        let within = |maps: &[IdMapping], id: u32| maps.iter().any(|m| id.checked_sub(m.container_id).is_some_and(|n| n < m.size));
+        match &self.maps {
+            Some([uids, gids]) => within(uids, uid) && within(gids, gid),
+            None => ids::ours().has(uid, gid),
+        }
     }
 }
 
-/// The configuration for a container of the image whose root file system is at `rootfs`. `owners` are those with which
-/// it was unpacked: a mapped one needs a user namespace with the same maps.
+fn as_said(ranges: &[IdRange]) -> Vec<IdMapping> {
+    ranges.iter().map(|r| IdMapping { container_id: r.container, host_id: r.host, size: r.size }).collect()
+}
+
+/// The configuration for a container of the image whose root file system is at `rootfs`.
 ///
 /// # Errors
-/// The image's User is unknown to it or overflows, or there is no program to run.
-pub fn convert(config: &ImageConfig, rootfs: BorrowedFd, owners: &Owners, wishes: &Wishes) -> Result<Spec> {
+/// The image's User is unknown to it, overflows or is none of the ids that there are, or there is no program to run.
+pub fn convert(config: &ImageConfig, rootfs: BorrowedFd, wishes: &Wishes) -> Result<Spec> {
     let execution = &config.config;
     let user = user::resolve(&execution.user, rootfs)?;
+    if !wishes.has(user.uid, user.gid) {
+        let cause = format!("it is {}:{}, for which the container has no ids", user.uid, user.gid);
+        let error = Error::other("converting the image's User", format!("{:?}", execution.user), cause).hint(ids::advice());
+        if wishes.now {
+            return Err(error);
+        }
+        log::warn(&error.to_string());
+    }
     let args: Vec<String> = execution.entrypoint.iter().chain(if wishes.command.is_empty() { &execution.cmd } else { &wishes.command }).cloned().collect();
     if args.is_empty() {
         return Err(
@@ -75,7 +125,7 @@ pub fn convert(config: &ImageConfig, rootfs: BorrowedFd, owners: &Owners, wishes
         linux: defaults::linux()?,
         ..Spec::default()
     };
-    adapt(&mut spec, owners, wishes);
+    adapt(&mut spec, wishes);
     Ok(spec)
 }
 
@@ -84,38 +134,37 @@ fn working_dir(dir: &str) -> String {
 }
 
 /// Namespaces and mounts for the caller's wishes.
-fn adapt(spec: &mut Spec, owners: &Owners, wishes: &Wishes) {
+fn adapt(spec: &mut Spec, wishes: &Wishes) {
     let linux = &mut spec.linux;
     if wishes.cgroup_v2 {
         linux.namespaces.push(namespace("cgroup"));
     }
-    let maps = match (owners, wishes.rootless) {
-        (Owners::Mapped(uids, gids), _) => {
-            let lines =
-                |ranges: &[super::unpack::IdRange]| ranges.iter().map(|r| IdMapping { container_id: r.container, host_id: r.host, size: r.size }).collect();
-            Some((lines(uids), lines(gids)))
-        }
-        (_, Some((uid, gid))) => Some((vec![IdMapping { container_id: 0, host_id: uid, size: 1 }], vec![IdMapping { container_id: 0, host_id: gid, size: 1 }])),
-        _ => None,
-    };
-    if let Some((uids, gids)) = maps {
+    if let Some([uids, gids]) = &wishes.maps {
         linux.namespaces.push(namespace("user"));
-        (linux.uid_mappings, linux.gid_mappings) = (uids, gids);
+        (linux.uid_mappings, linux.gid_mappings) = (uids.clone(), gids.clone());
     }
-    if wishes.rootless.is_some() {
-        // No right to make cgroups, and of the ids there is but root's.
+    if wishes.unprivileged {
         linux.resources = None;
+        if !wishes.cgroup_v2 {
+            spec.mounts.retain(|m| m.destination != "/sys/fs/cgroup");
+        }
+    }
+    // Where root is the only user there are no groups either, nor may any be set.
+    if let (Some(_), Some(process)) = (wishes.maps.as_ref().filter(|_| wishes.unprivileged), &mut spec.process) {
+        // The runtime may set none then, and would warn of each; of the user's own there is nothing to say.
+        process.user.additional_gids.retain(|gid| *gid != process.user.gid);
+    }
+    if !wishes.has(0, 5) {
         if let Some(process) = &mut spec.process {
             process.user.additional_gids.clear();
         }
-        spec.mounts.retain(|m| m.destination != "/sys/fs/cgroup");
         spec.mounts.iter_mut().for_each(|m| m.options.retain(|option| option != "gid=5"));
     }
     if wishes.host_network {
         linux.namespaces.retain(|ns| ns.kind != "network");
         let bind = |path: &str| mount(path, "bind", path, &["rbind", "ro", "nosuid", "nodev"]);
         spec.mounts.extend(["/etc/resolv.conf", "/etc/hosts"].map(bind));
-        if wishes.rootless.is_some() {
+        if wishes.unprivileged {
             spec.mounts.iter_mut().filter(|m| m.destination == "/sys").for_each(|m| *m = host_sys());
         }
     }
@@ -153,7 +202,7 @@ mod tests {
         let config = ImageConfig::parse(text.as_bytes()).unwrap();
         // A root without passwd and group.
         let root = File::open("/proc/self").unwrap();
-        convert(&config, root.as_fd(), &Owners::AsSaid, wishes)
+        convert(&config, root.as_fd(), wishes)
     }
 
     const CONFIG: &str = r#"{"architecture":"amd64","os":"linux","author":"me","rootfs":{"type":"layers","diff_ids":[]},"config":{

@@ -1,16 +1,19 @@
 //! Overlay mounts of unpacked layers.
 
-use super::{FILES, Layers};
-use crate::Result;
+use super::fuse::{self, Daemon};
+use super::{FILES, Layers, MOUNTS};
+use crate::image::ids;
 use crate::image::store::failed;
 use crate::image::unpack;
 use crate::sys::fs as calls;
-use crate::sys::{Errno, mount, tree};
-use std::ffi::CString;
+use crate::sys::{self, Errno, mount, tree};
+use crate::{Error, Result, log, spec};
+use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 /// Where, below a staging directory, layers are mounted that another is put down over.
 pub(super) const MERGED: &str = "merged";
@@ -44,6 +47,16 @@ impl Stack {
         &self.names
     }
 
+    /// The same as the first mount of a configuration: the runtime makes it, in the container's user namespace.
+    pub fn as_root_mount(&self, bundle: &Path) -> Result<spec::Mount> {
+        let (root, bundle) = (absolute(&self.root)?, absolute(bundle)?);
+        let lower: Vec<Vec<u8>> = self.names.iter().map(|name| escaped(&root.join(name).join(FILES))).collect();
+        let text = |key: &str, value: &[u8]| format!("{key}={}", String::from_utf8_lossy(value));
+        let dir = |key: &str, name: &str| text(key, &escaped(&bundle.join(name)));
+        let options = vec![text("lowerdir", &lower.join(&b':')), dir("upperdir", "upper"), dir("workdir", "work"), "userxattr".into()];
+        Ok(spec::Mount { destination: "/".into(), kind: "overlay".into(), source: "overlay".into(), options, ..spec::Mount::default() })
+    }
+
     /// Mount it at `bundle/rootfs`, writable, with what changes in `bundle/upper`.
     pub fn mount(&self, bundle: &Path) -> Result<Mounted> {
         let [rootfs, upper, work] = ["rootfs", "upper", "work"].map(|name| bundle.join(name));
@@ -64,10 +77,11 @@ impl Stack {
 pub struct Mounted {
     target: CString,
     armed: bool,
+    /// What answers for it, if that isn't the kernel.
+    daemon: Option<Daemon>,
 }
 
 impl Mounted {
-    /// The names are below `root`, which the kernel is told as our working directory: 127 whole paths would not fit.
     pub(super) fn new(root: &Path, names: &[String], upper: &Path, work: &Path, target: &Path) -> Result<Mounted> {
         let writable = [b",upperdir=".to_vec(), escaped(&absolute(upper)?), b",workdir=".to_vec(), escaped(&absolute(work)?)].concat();
         Mounted::with(root, names, &writable, target)
@@ -79,25 +93,15 @@ impl Mounted {
     }
 
     fn with(root: &Path, names: &[String], rest: &[u8], target: &Path) -> Result<Mounted> {
-        let told = |e: Errno| {
-            let error = e.error("mount", "mounting the layers at", target.display().to_string());
-            if e.0 == libc::EINVAL {
-                error.hint("the store must be on a file system that overlayfs takes, so none that is an overlay itself: --store DIR")
-            } else {
-                error
-            }
+        let told = |e: Errno| e.error(MOUNTS, "mounting the layers at", target.display().to_string());
+        let path = CString::new(absolute(target)?.as_os_str().as_encoded_bytes()).map_err(|_| told(Errno(libc::EINVAL)))?;
+        let mounted = by_kernel(root, names, rest, &path).map_err(|e| told(e).hint(advice(e)));
+        let daemon = match mounted {
+            Ok(()) => None,
+            Err(e) if ids::ours().are_all() => return Err(e),
+            Err(e) => Some(by_daemon(root, names, rest, target, e)?),
         };
-        let lower: Vec<String> = names.iter().map(|name| format!("{name}/{FILES}")).collect();
-        let options = [b"lowerdir=", lower.join(":").as_bytes(), rest].concat();
-        let target_path = CString::new(absolute(target)?.as_os_str().as_encoded_bytes()).map_err(|_| told(Errno(libc::EINVAL)))?;
-        let options = CString::new(options).map_err(|_| told(Errno(libc::EINVAL)))?;
-        let before = File::open(".").map_err(failed("opening", Path::new(".")))?;
-        let there = File::open(root).map_err(failed("opening", root))?;
-        calls::fchdir(there.as_fd()).map_err(told)?;
-        let mounted = mount::mount(c"overlay", &target_path, c"overlay", 0, Some(&options));
-        calls::fchdir(before.as_fd()).map_err(told)?;
-        mounted.map_err(told)?;
-        Ok(Mounted { target: target_path, armed: false })
+        Ok(Mounted { target: path, armed: false, daemon })
     }
 
     pub fn unmount_on_drop(mut self) -> Self {
@@ -112,7 +116,9 @@ impl Mounted {
 
     pub fn unmount(mut self) -> Result<()> {
         self.armed = false;
-        mount::unmount(&self.target, 0).map_err(|e| e.error("umount2", "unmounting", self.target.to_string_lossy()))
+        mount::unmount(&self.target, 0).map_err(|e| e.error("umount2", "unmounting", self.target.to_string_lossy()))?;
+        self.daemon = None;
+        Ok(())
     }
 }
 
@@ -120,6 +126,45 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         if self.armed {
             let _ = mount::unmount(&self.target, libc::MNT_DETACH);
+        } else {
+            // It hears when we end.
+            std::mem::forget(self.daemon.take());
+        }
+    }
+}
+
+/// The names are below `root`, which the kernel is told as our working directory: 127 whole paths would not fit.
+fn by_kernel(root: &Path, names: &[String], rest: &[u8], target: &CStr) -> sys::Result<()> {
+    let lower: Vec<String> = names.iter().map(|name| format!("{name}/{FILES}")).collect();
+    let marks: &[u8] = if ids::ours().are_all() { b"" } else { b",userxattr" };
+    let options = [b"lowerdir=", lower.join(":").as_bytes(), rest, marks].concat();
+    let options = CString::new(options).map_err(|_| Errno(libc::EINVAL))?;
+    let root = CString::new(root.as_os_str().as_encoded_bytes()).map_err(|_| Errno(libc::EINVAL))?;
+    const DIRECTORY: i32 = libc::O_RDONLY | libc::O_DIRECTORY;
+    let before = calls::openat(calls::CWD, c".", DIRECTORY, 0)?;
+    let there = calls::openat(calls::CWD, &root, DIRECTORY, 0)?;
+    calls::fchdir(there.as_fd())?;
+    let mounted = mount::mount(c"overlay", target, c"overlay", 0, Some(&options));
+    calls::fchdir(before.as_fd())?;
+    mounted
+}
+
+/// `refused` is what the kernel said.
+fn by_daemon(root: &Path, names: &[String], rest: &[u8], target: &Path, refused: Error) -> Result<Daemon> {
+    let Some(program) = fuse::program() else { return Err(refused) };
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| log::warn(&format!("using fuse-overlayfs, which is slower: {refused}")));
+    let root = absolute(root)?;
+    let lower: Vec<Vec<u8>> = names.iter().map(|name| escaped(&root.join(name).join(FILES))).collect();
+    Daemon::start(&program, &[b"lowerdir=", &lower.join(&b':')[..], rest].concat(), target)
+}
+
+fn advice(e: Errno) -> &'static str {
+    match (ids::ours().are_all(), e.0) {
+        (true, libc::EINVAL) => "the store must be on a file system that overlayfs takes, so none that is an overlay itself: --store DIR",
+        (true, _) => "",
+        (false, _) => {
+            "in a user namespace that takes Linux 5.11, and the store on a file system that overlayfs takes: --store DIR; with fuse-overlayfs installed neither"
         }
     }
 }

@@ -12,7 +12,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// In a bundle: what its root is an overlay of.
-const OVERLAY: &str = "overlay.json";
+pub(in crate::image) const OVERLAY: &str = "overlay.json";
 
 /// What was removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -4,9 +4,9 @@
 use super::overlay::{self, Mounted};
 use super::{FILES, INFO, Info, Layers, STAGING, Staging, boot_id, name};
 use crate::image::digest::Digest;
+use crate::image::ids;
 use crate::image::pipeline::{Layer, Open, Options};
 use crate::image::store::failed;
-use crate::image::unpack::Owners;
 use crate::{Error, Result};
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -97,7 +97,7 @@ impl Workshop {
         if layers.is_empty() {
             return Ok(Files { slots: Vec::new(), attributes: None });
         }
-        let (stack, _) = self.layers.provide(layers, open, &Options::default())?;
+        let (stack, _) = self.layers.provide(layers, open, &Options { owners: ids::owners(), ..Options::default() })?;
         let slots = stack.names().iter().map(|name| Arc::new(Mutex::new(name.clone()))).collect();
         Ok(Files { slots, attributes: stack.attributes.clone() })
     }
@@ -168,7 +168,7 @@ impl Workshop {
         let info = Info { chain: chain.clone(), entries, bytes, root: true, opaque: false, boot: boot_id() };
         let text = serde_json::to_vec(&info).map_err(|e| Error::other("writing", INFO, e))?;
         fs::write(draft.path.join(INFO), text).map_err(failed("writing", &draft.path))?;
-        let name = name(chain, &Owners::AsSaid);
+        let name = name(chain, &ids::owners());
         let target = self.layers.root.join(&name);
         let work = draft.path.join("work");
         super::remove_tree(&work)?;

@@ -36,6 +36,9 @@ pub struct Applied {
     pub acls: bool,
     /// It has an entry for the root directory itself.
     pub root: bool,
+    /// Something that another than root owns became ours.
+    #[serde(default)]
+    pub others: bool,
     /// It can't be put down alone, for this reason: what it links to or goes through is in a layer below.
     pub needs_below: Option<String>,
     /// What could not be kept, a line each.
@@ -50,7 +53,8 @@ const PATH_MAX: usize = libc::PATH_MAX as usize;
 pub fn apply<R: BufRead>(reader: &mut Reader<R>, root: BorrowedFd, settings: &Settings) -> Result<Applied> {
     let us = (geteuid(), getegid());
     let tree = Tree::new(root, settings.way, us.0 == 0, settings.acls)?;
-    let mut unpacker = Unpacker { root, tree, settings, us, path: Vec::new(), name: CBuf::default(), target: None, lost: Lost::default(), root_seen: false };
+    let mut unpacker =
+        Unpacker { root, tree, settings, us, path: Vec::new(), name: CBuf::default(), target: None, lost: Lost::default(), root_seen: false, others: false };
     let (mut entry, mut applied) = (Entry::default(), Applied::default());
     while reader.next(&mut entry)? {
         applied.entries += 1;
@@ -69,7 +73,13 @@ pub fn apply<R: BufRead>(reader: &mut Reader<R>, root: BorrowedFd, settings: &Se
     }
     unpacker.tree.finish()?;
     reader.drain()?;
-    Ok(Applied { acls: unpacker.tree.acls, root: unpacker.root_seen, lost: unpacker.lost.into_lines(), ..applied })
+    Ok(Applied { acls: unpacker.tree.acls, root: unpacker.root_seen, others: unpacker.others, lost: unpacker.lost.into_lines(), ..applied })
+}
+
+fn no_owner(call: &'static str, e: Errno, entry: &Entry) -> Error {
+    let error = failed(call, e, "setting the owner of", entry);
+    let hint = format!("{}:{} are no ids of this user namespace; /etc/subuid and /etc/subgid say how many there are", entry.uid, entry.gid);
+    if e.0 == libc::EINVAL { error.hint(hint) } else { error }
 }
 
 enum Stop {
@@ -95,6 +105,7 @@ struct Unpacker<'a> {
     target: Option<(Vec<u8>, OwnedFd)>,
     lost: Lost,
     root_seen: bool,
+    others: bool,
 }
 
 impl Unpacker<'_> {
@@ -107,6 +118,7 @@ impl Unpacker<'_> {
     }
 
     fn put_at<R: BufRead>(&mut self, path: &[u8], entry: &Entry, reader: &mut Reader<R>) -> Result<(), Stop> {
+        self.others |= self.settings.owners == Owners::Own && (entry.uid, entry.gid) != (0, 0);
         let (dir, name) = split(path);
         if name.is_empty() {
             return Ok(self.root(entry)?);
@@ -159,7 +171,7 @@ impl Unpacker<'_> {
         let file = file.as_fd();
         write(file, entry, reader)?;
         if let Some((uid, gid)) = owner {
-            fs::fchown(file, uid, gid).map_err(|e| failed("fchown", e, "setting the owner of", entry))?;
+            fs::fchown(file, uid, gid).map_err(|e| no_owner("fchown", e, entry))?;
         }
         // Writing takes setuid away from who lacks CAP_FSETID.
         if entry.mode & !0o777 != 0 && (owner.is_some() || self.us.0 != 0) {
@@ -228,7 +240,7 @@ impl Unpacker<'_> {
     fn dress_directory(&mut self, entry: &Entry, owner: Option<(u32, u32)>, is_mode: u32) -> Result<()> {
         let dir = self.tree.innermost().fd.as_fd();
         if let Some((uid, gid)) = owner {
-            fs::fchown(dir, uid, gid).map_err(|e| failed("fchown", e, "setting the owner of", entry))?;
+            fs::fchown(dir, uid, gid).map_err(|e| no_owner("fchown", e, entry))?;
         }
         let late = self.us.0 != 0 && entry.mode & 0o700 != 0o700;
         let now = if late { entry.mode | 0o700 } else { entry.mode };
@@ -306,7 +318,7 @@ impl Unpacker<'_> {
         let dir = self.tree.innermost().fd.as_fd();
         let name = self.name.set(name);
         if let Some((uid, gid)) = owner {
-            fs::lchownat(dir, name, uid, gid).map_err(|e| failed("fchownat", e, "setting the owner of", entry))?;
+            fs::lchownat(dir, name, uid, gid).map_err(|e| no_owner("fchownat", e, entry))?;
         }
         if has_attributes(entry) {
             let list = attributes::of(entry, &self.settings.owners, &mut self.lost)?;

@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
 
-/// overlayfs's own words, with which a layer could redirect or hide; the host's labels.
-const NEVER: [&[u8]; 3] = [b"trusted.overlay.", b"user.overlay.", b"security.selinux"];
+/// overlayfs's and fuse-overlayfs's own words, with which a layer could redirect or hide; the host's labels.
+const NEVER: [&[u8]; 5] = [b"trusted.overlay.", b"user.overlay.", b"user.fuseoverlayfs.", b"user.containers.override_stat", b"security.selinux"];
 const CAPABILITY: &[u8] = b"security.capability";
 
 /// Whether an attribute of this name is a layer's to have.

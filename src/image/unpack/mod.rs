@@ -51,12 +51,16 @@ impl Way {
 
     /// Mark a directory so that overlayfs hides all that lower layers have in it.
     fn set_opaque(self, dir: BorrowedFd) -> sys::Result<()> {
-        sys::fs::set_xattr(dir, opaque_key(self == Way::UserLayer), b"y")
+        sys::fs::set_xattr(dir, opaque_key_of(self == Way::UserLayer), b"y")
     }
 }
 
 /// The attribute of an opaque directory.
-pub fn opaque_key(user: bool) -> &'static std::ffi::CStr {
+pub fn opaque_key() -> &'static std::ffi::CStr {
+    opaque_key_of(!super::ids::ours().are_all())
+}
+
+fn opaque_key_of(user: bool) -> &'static std::ffi::CStr {
     if user { c"user.overlay.opaque" } else { c"trusted.overlay.opaque" }
 }
 

@@ -92,7 +92,10 @@ fn destination(cx: &mut Checker, at: impl Display, mount: &Mount) {
     }
     let path = clean(path);
     if path == "/" {
-        cx.fault(at, "is the root itself", "a path below /").hint("the root filesystem is /root/path");
+        if mount.kind == "overlay" && base.to_string() == "/mounts/0" {
+            return;
+        }
+        cx.fault(at, "is the root itself", "a path below /, or an overlay as the first mount").hint("the root filesystem is /root/path");
     } else if path == "/proc" {
         // Whether a bind's source is a procfs only the machine can tell.
         if mount.kind != "proc" && !is_bind(mount) && cx.readable(base) {

@@ -20,6 +20,7 @@ use super::freeze::{Action, Frozen};
 use super::root::Buf;
 use super::wire::{self, Message, Tag};
 use crate::sys::{self, Errno, fs, process, process::Progress, signal};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// What goes wrong in a step: the kernel's answer, and a few words about where.
@@ -80,6 +81,8 @@ pub struct Child<'a> {
     step: usize,
     /// The container's root; the whole file system until PrepareRoot.
     root: Option<OwnedFd>,
+    /// Its path on the host, once it is prepared.
+    rootfs: &'a CStr,
     /// True once the root is entered: paths may be given to the kernel as they are.
     entered: bool,
     /// The old root's mounts may be the host's peers: they must be made slaves before they are detached.
@@ -103,6 +106,7 @@ impl<'a> Child<'a> {
             lines,
             step: 0,
             root: None,
+            rootfs: c"/",
             entered: false,
             has_peers: false,
             mask: None,
@@ -160,7 +164,7 @@ impl<'a> Child<'a> {
         let _ = wire::send(to, message, fault.text());
     }
 
-    fn act(&mut self, action: &Action) -> Done {
+    fn act(&mut self, action: &'a Action) -> Done {
         match action {
             Action::JoinNamespace { fd, kind } => self.join_namespace(fd.as_fd(), *kind),
             Action::JoinContainer { flags } => self.join_container(*flags),

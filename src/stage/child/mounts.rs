@@ -20,9 +20,10 @@ const REPLACEABLE: u64 = mount::MOUNT_ATTR_RDONLY | mount::MOUNT_ATTR_NOSUID | m
 const MOUNT_ATTR_ATIME: u64 = 0x70;
 const MOUNT_ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
 
-impl Child<'_> {
+impl<'a> Child<'a> {
     /// Cut the mount namespace off from the host's propagation, then make the rootfs a mount of its own.
-    pub(super) fn prepare_root(&mut self, rootfs: &CStr, propagation: u64, parent: u64) -> Done {
+    pub(super) fn prepare_root(&mut self, rootfs: &'a CStr, propagation: u64, parent: u64) -> Done {
+        self.rootfs = rootfs;
         let open = || fs::openat(fs::CWD, rootfs, libc::O_PATH | libc::O_DIRECTORY, 0);
         if propagation == 0 {
             self.root = Some(open()?);
@@ -119,10 +120,17 @@ impl Child<'_> {
         fs::fchdir(target.as_fd())?;
         mount::mount(&legacy.source, c".", fs, 0, Some(&legacy.data))?;
         // The working directory is below the new mount; what is on top of it now is found by its path.
-        let mounted = root::open(self.root()?, &m.target, libc::O_PATH, m.strict)?;
+        let mounted = match m.target.is_empty() {
+            true => fs::openat(fs::CWD, self.rootfs, libc::O_PATH | libc::O_DIRECTORY, 0)?,
+            false => root::open(self.root()?, &m.target, libc::O_PATH, m.strict)?,
+        };
         set_attributes(mounted.as_fd(), m)?;
         fs::chdir(c"/")?;
-        propagate(mounted.as_fd(), m)
+        propagate(mounted.as_fd(), m)?;
+        if m.target.is_empty() {
+            self.root = Some(mounted);
+        }
+        Ok(())
     }
 
     fn remount(&mut self, m: &Mount, bind: bool, parameters: &[(CString, Option<CString>)]) -> Done {

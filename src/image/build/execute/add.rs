@@ -5,12 +5,13 @@ use super::select;
 use crate::image::Digest;
 use crate::image::build::plan::{Git, Inline};
 use crate::image::digest::{Algorithm, Hasher};
+use crate::image::ids;
 use crate::image::registry::Client;
 use crate::image::store::failed;
 use crate::image::unpack::entry::{Entry, show};
 use crate::image::unpack::reader::Reader;
 use crate::image::unpack::worker::{Job, Worker};
-use crate::image::unpack::{Limits, Owners, Way};
+use crate::image::unpack::{Limits, Way};
 use crate::sys::tree::{self, Time};
 use crate::{Error, Result};
 use std::fs::{File, Permissions};
@@ -141,7 +142,7 @@ pub(super) fn unpack(root: BorrowedFd, from: BorrowedFd, path: &[u8], to: &str, 
     let mut plain = decompressed(select::open_file(from, path)?).map_err(failed)?;
     let (read, mut write) = io::pipe().map_err(failed)?;
     let mut worker = Worker::start(root, 1, &Limits::default())?;
-    worker.begin(&Job { number: 0, way: Way::Above, owners: Owners::AsSaid, sha512: false }, read.as_fd(), directory.as_fd())?;
+    worker.begin(&Job { number: 0, way: Way::Above, owners: ids::owners(), sha512: false }, read.as_fd(), directory.as_fd())?;
     drop(read);
     // The worker's own failure says more than the broken pipe that it leaves.
     let fed = io::copy(&mut plain, &mut write);

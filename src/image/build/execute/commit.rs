@@ -5,11 +5,11 @@ use super::tip::Tip;
 use crate::image::build::request::{BuildRequest, Output};
 use crate::image::bundle;
 use crate::image::convert::Wishes;
+use crate::image::ids;
 use crate::image::model::{ImageConfig, Manifest, RootFs, media};
 use crate::image::pipeline::Options;
 use crate::image::store::Image;
 use crate::image::transport::{self, Target};
-use crate::image::unpack::Owners;
 use crate::image::{Descriptor, Store};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
@@ -65,8 +65,9 @@ pub(super) fn deliver(around: &Around, request: &BuildRequest, image: &Image) ->
         Some(Output::Image(Target::Archive { file, name })) => transport::write_archive(store, &image.descriptor, file, name),
         Some(Output::Bundle(dir)) => {
             let open = |layer: &Descriptor| Ok(store.open_blob(&layer.digest)?.into());
-            let wishes = Wishes::here(&Owners::AsSaid);
-            let request = bundle::Request { store, image, open: &open, overlay: false, options: Options::default(), wishes };
+            let options = Options { owners: ids::owners(), ..Options::default() };
+            let wishes = Wishes::for_caller(&options.owners);
+            let request = bundle::Request { store, image, open: &open, overlay: bundle::Overlay::No, options, wishes };
             bundle::make(&request, dir, || Ok(())).map(drop)
         }
     }

@@ -2,6 +2,7 @@
 //! symlink.
 
 use crate::Result;
+use crate::image::ids;
 use crate::image::unpack::entry::{Entry, Kind, show};
 use crate::image::unpack::is_kept;
 use crate::sys::fs;
@@ -103,9 +104,10 @@ pub(super) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
 
 /// An attribute says that the directory hides what is below it.
 pub(super) fn is_opaque(dir: BorrowedFd) -> sys::Result<bool> {
-    match tree::get_xattr(dir, crate::image::unpack::opaque_key(false), &mut [0; 8]) {
+    let says = |key| match tree::get_xattr(dir, key, &mut [0; 8]) {
         Ok(value) => Ok(value == b"y"),
         Err(Errno(libc::ENODATA | libc::EOPNOTSUPP)) => Ok(false),
         Err(e) => Err(e),
-    }
+    };
+    Ok(says(crate::image::unpack::opaque_key())? || (!ids::ours().are_all() && says(c"user.fuseoverlayfs.opaque")?))
 }

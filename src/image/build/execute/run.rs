@@ -12,10 +12,10 @@ use crate::image::build::dockerfile::ignore::Verdict;
 use crate::image::build::plan::{Mount, MountKind, Network, Origin, Run};
 use crate::image::bundle::write_config;
 use crate::image::convert::{Wishes, convert, defaults};
+use crate::image::ids;
 use crate::image::layers::{Draft, Files};
 use crate::image::live::Live;
 use crate::image::model::{Execution, ImageConfig};
-use crate::image::unpack::Owners;
 use crate::spec::Spec;
 use crate::sys::fs;
 use crate::{Error, Result};
@@ -103,8 +103,8 @@ fn spec(run: &Run, rootfs: &Path, root: std::os::fd::BorrowedFd, hosts: bool, ho
     }
     let execution = Execution { user: run.user.clone(), env, cmd: run.args.clone(), working_dir: run.cwd.clone(), ..Execution::default() };
     let config = ImageConfig { config: execution, ..ImageConfig::default() };
-    let wishes = Wishes { root: rootfs.display().to_string(), host_network: hosts, ..Wishes::here(&Owners::AsSaid) };
-    let mut spec = convert(&config, root, &Owners::AsSaid, &wishes)?;
+    let wishes = Wishes { now: true, root: rootfs.display().to_string(), host_network: hosts, ..Wishes::for_us(&ids::owners()) };
+    let mut spec = convert(&config, root, &wishes)?;
     spec.mounts.extend(mounts.list.iter().cloned());
     spec.hostname = hostname.into();
     Ok(spec)

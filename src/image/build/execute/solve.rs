@@ -14,7 +14,7 @@ use crate::image::progress::Progress;
 use crate::image::registry::{Client, Pull};
 use crate::image::store::{Hold, Image};
 use crate::image::watch::Watch;
-use crate::image::{Digest, Platform, Store, pipeline};
+use crate::image::{Digest, Platform, Store, ids, pipeline};
 use crate::spec::validate::suggest::closest;
 use crate::sys::process;
 use crate::{Error, Result};
@@ -312,7 +312,8 @@ impl<'a> Build<'a> {
         let layers = pipeline::layers(&image)?;
         let chain = super::diff::chain(&layers).unwrap_or_else(|| Digest::of(b""));
         let tip = Tip {
-            key: cache::key(&[b"image", chain.to_string().as_bytes()]),
+            // Where root is the only owner that there is, other layers come of the same steps.
+            key: cache::key(&[if ids::ours().is_single() { b"image of one owner" } else { b"image" }, chain.to_string().as_bytes()]),
             layers: layers.into_iter().map(Promise::kept).collect(),
             files: None,
             history: image.config.history.clone(),

@@ -9,6 +9,7 @@ use super::{add, copy, diff};
 use crate::image::build::dockerfile::ignore::Verdict;
 use crate::image::build::plan::{Action, Chmod, Copy, CopySource, MakeDir, MountKind, Network, Origin, Run, Step};
 use crate::image::convert::user;
+use crate::image::ids;
 use crate::image::layers::{Draft, Files, View};
 use crate::image::store::MAKE_ROOM;
 use crate::image::{Digest, Platform};
@@ -421,10 +422,7 @@ pub(super) fn owner(text: &str, root: BorrowedFd) -> Result<Option<(u32, u32)>> 
     }
     let name = text.split(':').next().unwrap_or_default();
     let is_number = !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit());
-    if is_number && !text.contains(':') {
-        let user = user::resolve(&format!("{name}:{name}"), root)?;
-        return Ok(Some((user.uid, user.gid)));
-    }
-    let user = user::resolve(text, root)?;
+    let user = if is_number && !text.contains(':') { user::resolve(&format!("{name}:{name}"), root)? } else { user::resolve(text, root)? };
+    ids::ours().check(user.uid, user.gid, "giving files to", text)?;
     Ok(Some((user.uid, user.gid)))
 }

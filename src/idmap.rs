@@ -1,26 +1,38 @@
-//! Id maps: written for a child's new user namespace, and held open as a namespace for idmapped mounts.
+//! User namespaces and their id maps: written for a child's new one, or held open for an idmapped mount or to be entered.
 
-use crate::plan::IdMaps;
 use crate::spec::IdMapping;
 use crate::sys::{fs, process};
 use crate::{Error, Result};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 
-/// Write the maps of the new user namespace that `pid` is in (user_namespaces(7)).
-pub fn write(pid: i32, maps: &IdMaps) -> Result<()> {
+/// The maps of a namespace, and how they are written (user_namespaces(7)).
+#[derive(Debug, Clone, Copy)]
+pub struct Maps<'a> {
+    pub uid: &'a [IdMapping],
+    pub gid: &'a [IdMapping],
+    /// By newuidmap(1) and newgidmap(1): we lack the privilege to map more than our own id.
+    pub by_helper: bool,
+    /// Write `deny` to /proc/PID/setgroups first, as an unprivileged single mapping needs.
+    pub deny_setgroups: bool,
+    /// What asks for them, for messages: of uids, of gids.
+    pub named: [&'static str; 2],
+}
+
+/// Write the maps of the new user namespace that `pid` is in.
+pub fn write(pid: i32, maps: &Maps) -> Result<()> {
     if maps.by_helper {
-        by_helper("newuidmap", pid, &maps.uid, "/linux/uidMappings")?;
+        by_helper("newuidmap", pid, maps.uid, maps.named[0])?;
         if maps.deny_setgroups {
             deny_setgroups(pid)?;
         }
-        return by_helper("newgidmap", pid, &maps.gid, "/linux/gidMappings");
+        return by_helper("newgidmap", pid, maps.gid, maps.named[1]);
     }
     if maps.deny_setgroups {
         deny_setgroups(pid)?;
     }
-    write_map(pid, "gid_map", &maps.gid, "/linux/gidMappings")?;
-    write_map(pid, "uid_map", &maps.uid, "/linux/uidMappings")
+    write_map(pid, "gid_map", maps.gid, maps.named[1])?;
+    write_map(pid, "uid_map", maps.uid, maps.named[0])
 }
 
 fn deny_setgroups(pid: i32) -> Result<()> {
@@ -57,9 +69,8 @@ fn by_helper(program: &str, pid: i32, maps: &[IdMapping], field: &str) -> Result
     Err(Error::other(format!("{program} refused the map of"), field, said).hint("are these ranges given to this user in /etc/subuid and /etc/subgid?"))
 }
 
-/// A user namespace with these maps, as a descriptor: mount_setattr(2) takes its maps from it.
-pub fn namespace(uid: &[IdMapping], gid: &[IdMapping]) -> Result<OwnedFd> {
-    let doing = "making a user namespace for an idmapped mount";
+/// A new user namespace with these maps, as a descriptor.
+pub fn namespace(maps: &Maps, doing: &str) -> Result<OwnedFd> {
     let kernel = |call: &'static str| move |e: crate::sys::Errno| e.error(call, doing, "");
     let (input, output) = fs::pipe().map_err(kernel("pipe2"))?;
     let Some(child) = process::clone3(process::CLONE_NEWUSER, None).map_err(kernel("clone3"))? else {
@@ -71,8 +82,7 @@ pub fn namespace(uid: &[IdMapping], gid: &[IdMapping]) -> Result<OwnedFd> {
         process::exit_now(0);
     };
     drop(input);
-    let maps = IdMaps { uid: uid.to_vec(), gid: gid.to_vec(), by_helper: false, deny_setgroups: false };
-    let opened = write(child.pid, &maps).and_then(|()| of_process(child.pid));
+    let opened = write(child.pid, maps).and_then(|()| of_process(child.pid));
     drop(output);
     process::wait_pidfd(child.pidfd.as_fd(), true).map_err(kernel("waitid"))?;
     opened
