@@ -2,7 +2,7 @@
 
 use super::digest::Digest;
 use super::model::Descriptor;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex};
@@ -150,7 +150,8 @@ fn write(sink: &Mutex<Sink>, line: &str) {
 
 fn bar(prefix: &str, size: u64) -> ProgressBar {
     let template = "{prefix:12}  {wide_bar}  {bytes:>10}/{total_bytes:<10} {bytes_per_sec:>12}";
-    let bar = ProgressBar::new(size);
+    // Hidden until it has its place: a bar without one draws itself wherever the cursor is.
+    let bar = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::hidden());
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
