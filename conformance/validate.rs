@@ -168,6 +168,11 @@ fn types_missing_and_unknown_properties() {
         (json!({"/procces": {}}), WARNING, "/procces"),
         (json!({"/windows": {"anything": 1}}), NOTE, "/windows"),
         (json!({"/process/commandLine": "cmd"}), NOTE, "/process/commandLine"),
+        // Limits in the case that some write them in, which runc applies.
+        (json!({"/linux/resources": {"CPU": {"Cpus": "0"}}}), NOTE, "/linux/resources/CPU"),
+        (json!({"/linux/resources": {"CPU": {"Cpus": "x"}}}), FAULT, "/linux/resources/cpu/cpus"),
+        (json!({"/linux/resources": {"CPU": {}, "cpu": {}}}), FAULT, "/linux/resources/cpu"),
+        (json!({"/linux/resources": {"hugepageLimits": [{"pagesize": "2MB", "limit": 1}]}}), NOTE, "/linux/resources/hugepageLimits/0/pagesize"),
     ]);
     let hint = |edits: Value, pointer: &str| report(&edits).findings.into_iter().find(|f| f.pointer == pointer).unwrap().hint;
     assert!(hint(json!({"/root/readOnly": true}), "/root/readOnly").contains("\"readonly\""));

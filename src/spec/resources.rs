@@ -7,6 +7,8 @@ object! {
     Resources {
         devices: Vec<DeviceRule>,
         memory: Option<Memory>,
+        // Other spellings: see validate::shape::SPELLINGS.
+        #[serde(alias = "CPU")]
         cpu: Option<Cpu>,
         pids: Option<Pids>,
         #[serde(rename = "blockIO")]
@@ -56,7 +58,9 @@ object! {
         period: Option<u64>,
         realtime_runtime: Option<i64>,
         realtime_period: Option<u64>,
+        #[serde(alias = "Cpus")]
         cpus: String,
+        #[serde(alias = "Mems")]
         mems: String,
         idle: Option<i64>,
     }
@@ -104,6 +108,7 @@ object! {
 object! {
     /// `page_size` as `2MB`; `limit` in bytes.
     HugepageLimit {
+        #[serde(alias = "pagesize")]
         page_size: String,
         limit: u64,
     }

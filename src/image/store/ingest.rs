@@ -74,6 +74,11 @@ impl Store {
 
     /// Begin to write a blob whose digest nobody knows yet: [`Ingest::finish_as_found`] ends it.
     pub fn begin_new(&self) -> Result<Ingest> {
+        self.begin_alone(&Descriptor::new("", Digest::of(b""), u64::MAX))
+    }
+
+    /// Begin to write a blob that nobody would go on with, nor wait for.
+    pub(super) fn begin_alone(&self, descriptor: &Descriptor) -> Result<Ingest> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let (path, file) = loop {
             let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -88,8 +93,7 @@ impl Store {
                 break (path, file);
             }
         };
-        let unknown = Descriptor::new("", Digest::of(b""), u64::MAX);
-        let mut ingest = Ingest::new(self, &unknown, file, path)?;
+        let mut ingest = Ingest::new(self, descriptor, file, path)?;
         ingest.keep = false;
         Ok(ingest)
     }

@@ -243,15 +243,12 @@ impl Store {
 
     /// Store `bytes`, which have to be what `descriptor` says.
     pub fn put_as(&self, descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
-        match self.begin(descriptor)? {
-            Begin::Have(_) => Ok(()),
-            Begin::Ingest(mut ingest) => {
-                // Of a small blob nothing is worth going on with.
-                ingest.restart()?;
-                ingest.write(bytes)?;
-                ingest.finish().map(drop)
-            }
+        if self.has(descriptor) {
+            return Ok(());
         }
+        let mut ingest = self.begin_alone(descriptor)?;
+        ingest.write(bytes)?;
+        ingest.finish().map(drop)
     }
 }
 

@@ -124,13 +124,17 @@ impl Walk {
     fn object(&mut self, fields: &[(String, Node)], known: &[Field]) -> Value {
         let mut out = Map::new();
         for (i, (name, node)) in fields.iter().enumerate() {
-            let twice = fields[..i].iter().any(|(earlier, _)| earlier == name);
-            self.below(&escape_pointer(name), |walk| match known.iter().find(|field| field.name == name) {
+            let meant = spelled(name);
+            let twice = fields[..i].iter().any(|(earlier, _)| spelled(earlier) == meant);
+            self.below(&escape_pointer(name), |walk| match known.iter().find(|field| field.name == meant) {
                 None => walk.unknown(name, known),
                 Some(Field { shape: Shape::Foreign(platform), .. }) => {
                     walk.add(Severity::Note, format_args!("is for {platform}; ignored"), "Linux settings, under `linux`", "");
                 }
                 Some(field) => {
+                    if meant != name {
+                        walk.add(Severity::Note, format_args!("{name:?} is taken as {meant:?}"), "the spec's spelling", "");
+                    }
                     if twice {
                         let hint = "parsers differ on which one counts; leave one";
                         walk.add(Severity::Fault, format_args!("{name:?} is given more than once"), "each property once (RFC 8259 § 4)", hint);
@@ -139,13 +143,13 @@ impl Walk {
                     if !matches!(node, Node::Null)
                         && let Some(value) = walk.value(node, &field.shape)
                     {
-                        out.insert(name.clone(), value);
+                        out.insert(meant.to_string(), value);
                     }
                 }
             });
         }
         for field in known {
-            let given = fields.iter().find(|(name, _)| name == field.name).map(|(_, node)| node);
+            let given = fields.iter().find(|(name, _)| spelled(name) == field.name).map(|(_, node)| node);
             if matches!(given, None | Some(Node::Null)) {
                 self.below(field.name, |walk| walk.missing(field, given.is_some()));
             }
@@ -177,6 +181,14 @@ impl Walk {
         };
         self.add(Severity::Warning, format_args!("{name:?} is not a property of the spec; ignored"), format_args!("one of {}", names.join(", ")), hint);
     }
+}
+
+/// Limits that are written in another case somewhere, and that runc applies, since Go's decoder takes any case. Ignored,
+/// as the spec has it of unknown properties, they would be limits that hold nobody.
+const SPELLINGS: [(&str, &str); 4] = [("CPU", "cpu"), ("Cpus", "cpus"), ("Mems", "mems"), ("pagesize", "pageSize")];
+
+fn spelled(name: &str) -> &str {
+    SPELLINGS.iter().find(|(other, _)| *other == name).map_or(name, |(_, meant)| meant)
 }
 
 /// Where the spec has a property of this name, `*` for any entry of a list or map.
