@@ -138,7 +138,7 @@ impl<'a> Child<'a> {
         if !bind {
             let context = mount::fspick(target.as_fd())?;
             configure(context.as_fd(), parameters)?;
-            mount::fs_reconfigure(context.as_fd()).map_err(|e| context_fault(e, context.as_fd(), b"reconfigure"))?;
+            mount::fs_reconfigure(context.as_fd()).map_err(|e| context_fault(e, context.as_fd(), &[b"reconfiguring it"]))?;
         }
         set_attributes(target.as_fd(), m)?;
         propagate(target.as_fd(), m)
@@ -284,22 +284,25 @@ fn new_filesystem(kind: &CStr, parameters: &[(CString, Option<CString>)], mode: 
         mount::fsconfig(context.as_fd(), c"mode", mode.as_cstr())?;
     }
     configure(context.as_fd(), parameters)?;
-    mount::fs_create(context.as_fd()).map_err(|e| context_fault(e, context.as_fd(), b"creating it"))?;
+    mount::fs_create(context.as_fd()).map_err(|e| context_fault(e, context.as_fd(), &[b"creating it"]))?;
     Ok(mount::fsmount(context.as_fd(), attributes)?)
 }
 
 fn configure(context: BorrowedFd, parameters: &[(CString, Option<CString>)]) -> Done {
     for (key, value) in parameters {
-        mount::fsconfig(context, key, value.as_deref()).map_err(|e| context_fault(e, context, key.to_bytes()))?;
+        mount::fsconfig(context, key, value.as_deref()).map_err(|e| match value {
+            Some(value) => context_fault(e, context, &[b"option ", key.to_bytes(), b"=", value.to_bytes()]),
+            None => context_fault(e, context, &[b"option ", key.to_bytes()]),
+        })?;
     }
     Ok(())
 }
 
-/// The file system's own words where it has any, else the option that it refused.
-fn context_fault(errno: Errno, context: BorrowedFd, about: &[u8]) -> Fault {
+/// The file system's own words where it has any, else what we were about.
+fn context_fault(errno: Errno, context: BorrowedFd, about: &[&[u8]]) -> Fault {
     let mut buf = [0u8; LONGEST_MESSAGE];
     match mount::fs_message(context, &mut buf) {
-        [] => Fault::new(errno, &[b"option ", about]),
+        [] => Fault::new(errno, about),
         message => Fault::new(errno, &[message.trim_ascii_end()]), // some end in a newline
     }
 }
