@@ -20,6 +20,9 @@ pub struct Frozen {
     pub last_capability: u32,
     /// `--preserve-fds`: descriptors from 3 + this on are closed on exec.
     pub preserve_fds: u32,
+    /// The parent has no root and can take the seccomp listener only from a child that is not hidden. Never where a
+    /// namespace is joined, in which others could trace us (CVE-2016-9962).
+    pub shown_for_listener: bool,
 }
 
 pub enum Action {
@@ -259,7 +262,14 @@ pub struct Supplies<'a> {
 pub type AroundPid = (Vec<u8>, Vec<u8>);
 
 pub fn freeze(plan: &Plan, mut supplies: Supplies) -> Result<Frozen> {
-    let mut frozen = Frozen { steps: Vec::with_capacity(plan.steps.len()), last_capability: supplies.last_capability, preserve_fds: supplies.preserve_fds };
+    let unprivileged = plan.id_maps.as_ref().is_some_and(|maps| maps.by_helper || maps.deny_setgroups);
+    let joins = plan.steps.iter().any(|step| matches!(step.op, Op::JoinNamespace(_) | Op::JoinContainer { .. }));
+    let mut frozen = Frozen {
+        steps: Vec::with_capacity(plan.steps.len()),
+        last_capability: supplies.last_capability,
+        preserve_fds: supplies.preserve_fds,
+        shown_for_listener: unprivileged && !joins,
+    };
     for step in &plan.steps {
         let action = freeze_step(step, plan, &mut supplies)?;
         frozen.steps.push(action);

@@ -52,6 +52,10 @@ impl Child<'_> {
 
     pub(super) fn seccomp(&self, filter: &Filter) -> Done {
         let flags = filter.flags | if filter.notify { NEW_LISTENER } else { 0 };
+        if filter.notify && self.frozen.shown_for_listener {
+            // After SetIds, which hides us; before the filter, which may catch prctl(2).
+            process::prctl(libc::PR_SET_DUMPABLE, 1)?;
+        }
         let fd = process::seccomp_filter(&filter.program, flags).map_err(why(b"installing the filter"))?;
         if filter.notify {
             // The parent takes a copy by pidfd_getfd(2) and passes it on; ours closes on exec.
