@@ -80,7 +80,7 @@ fn strict_is_stricter() {
             let data = Data { nr, arch, args: [1, 0, 0, 0, 0, 0] };
             let allows = |program| interp::run(program, &data) == Ok(ALLOW);
             match (allows(&strict), allows(&default)) {
-                (true, false) => panic!("{} on {native:?}", row.name),
+                (true, false) => panic!("{} on {native:?}", row.name()),
                 (true, true) => fewer += 1,
                 (false, true) => more += 1,
                 _ => {}

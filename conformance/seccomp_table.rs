@@ -19,21 +19,21 @@ fn every_number_agrees_with_libseccomp() {
     let (mut known, mut newer) = (0, Vec::new());
     for row in names::all() {
         for (ours, theirs) in ARCHES {
-            let Some(number) = resolve(row.name, theirs) else {
+            let Some(number) = resolve(row.name(), theirs) else {
                 continue;
             };
             known += 1;
             if ours == Arch::X86 && row.multiplexed().is_some() {
                 let call = row.multiplexed().unwrap();
                 let base = if call.through == names::SOCKETCALL_X86 { 100 } else { 200 };
-                assert_eq!(-number, base + call.number as i32, "{} on x86", row.name);
+                assert_eq!(-number, base + call.number as i32, "{} on x86", row.name());
                 continue;
             }
             match row.number(ours) {
                 // Wired up on this architecture since (map_shadow_stack on x32 in Linux 6.6).
-                Some(_) if number < 0 => newer.push(format!("{}@{ours:?}", row.name)),
-                Some(n) => assert_eq!(n as i32, number, "{} on {ours:?}", row.name),
-                None => assert!(number < 0, "{} on {ours:?}", row.name),
+                Some(_) if number < 0 => newer.push(format!("{}@{ours:?}", row.name())),
+                Some(n) => assert_eq!(n as i32, number, "{} on {ours:?}", row.name()),
+                None => assert!(number < 0, "{} on {ours:?}", row.name()),
             }
         }
     }

@@ -89,7 +89,7 @@ pub fn random_profile(random: &mut Random, mode: Mode) -> Seccomp {
         &["SCMP_ARCH_AARCH64"],
         &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
     ]);
-    let mut pool: Vec<&str> = names::all().iter().map(|r| r.name).filter(|n| *n != "write" && is_known(n)).collect();
+    let mut pool: Vec<&str> = names::all().iter().map(|r| r.name()).filter(|n| *n != "write" && is_known(n)).collect();
     let most = if random.below(4) == 0 { 120 } else { 12 };
     let calls = 1 + random.below(most);
     let mut syscalls = Vec::new();

@@ -12,22 +12,24 @@ use std::path::Path;
 // linux/bpf_common.h and linux/bpf.h: the few instructions that are needed.
 const LOAD_WORD: u8 = 0x61; // LDX | MEM | W
 const AND: u8 = 0x54; // ALU32 | AND | K
-const SHIFT_RIGHT: u8 = 0x74; // ALU32 | RSH | K
 const MOVE: u8 = 0xbc; // ALU32 | MOV | X
 const SET: u8 = 0xb4; // ALU32 | MOV | K
-const JUMP_UNLESS_EQUAL: u8 = 0x55; // JMP | JNE | K
+const JUMP: u8 = 0x05; // JMP | JA
 const JUMP_IF_EQUAL: u8 = 0x15; // JMP | JEQ | K
+const JUMP_IF_ANY: u8 = 0x45; // JMP | JSET | K
+const JUMP_UNLESS_EQUAL: u8 = 0x55; // JMP | JNE | K
 const EXIT: u8 = 0x95;
 
 // linux/bpf.h, struct bpf_cgroup_dev_ctx { access_type, major, minor }, access_type = access << 16 | kind.
 const KIND_BLOCK: i32 = 1;
 const KIND_CHAR: i32 = 2;
+const ACCESS_SHIFT: u32 = 16;
 
-// Registers: 0 the answer, 1 the context (and scratch, once that is read), 2 kind, 3 access, 4 major, 5 minor.
+// Registers: 0 the answer, 1 the context, 2 access and kind, 3 kind, 4 major, 5 minor.
 const ANSWER: u8 = 0;
-const SCRATCH: u8 = 1;
-const KIND: u8 = 2;
-const ACCESS: u8 = 3;
+const CONTEXT: u8 = 1;
+const ACCESS: u8 = 2;
+const KIND: u8 = 3;
 const MAJOR: u8 = 4;
 const MINOR: u8 = 5;
 
@@ -35,52 +37,116 @@ const fn insn(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> BpfIns
     BpfInsn { code, registers: to | from << 4, offset, immediate }
 }
 
-/// The program: each exception is a block that answers if it matches, and the default comes last.
-pub fn emit(rules: &RuleSet) -> Vec<BpfInsn> {
-    let mut program = vec![
-        insn(LOAD_WORD, KIND, SCRATCH, 0, 0),
-        insn(MOVE, ACCESS, KIND, 0, 0),
-        insn(AND, KIND, 0, 0, 0xffff),
-        insn(SHIFT_RIGHT, ACCESS, 0, 0, 16),
-        insn(LOAD_WORD, MAJOR, SCRATCH, 4, 0),
-        insn(LOAD_WORD, MINOR, SCRATCH, 8, 0),
-    ];
-    for (devices, bits) in rules.exceptions.iter() {
-        emit_exception(&mut program, devices, *bits, rules.default_allow);
+/// The program: a tree by kind, major and minor number whose leaves jump to one answer; who falls through all of it
+/// gets the default. Few instructions and few branches, since the verifier walks each (it is the dearest step of
+/// making a cgroup). None if it needs jumps longer than there are.
+pub fn emit(rules: &RuleSet) -> Option<Vec<BpfInsn>> {
+    let mut program = Program {
+        insns: vec![
+            insn(LOAD_WORD, ACCESS, CONTEXT, 0, 0),
+            insn(MOVE, KIND, ACCESS, 0, 0),
+            insn(AND, KIND, 0, 0, 0xffff),
+            insn(LOAD_WORD, MAJOR, CONTEXT, 4, 0),
+            insn(LOAD_WORD, MINOR, CONTEXT, 8, 0),
+        ],
+        to_exception: Vec::new(),
+        default_allow: rules.default_allow,
+    };
+    let mut exceptions: Vec<_> = rules.exceptions.iter().filter_map(|(devices, bits)| Exception::new(devices, *bits)).collect();
+    exceptions.sort_unstable();
+    for of_kind in exceptions.chunk_by(|a, b| a.kind == b.kind) {
+        program.if_equal(KIND, Some(of_kind[0].kind), |program| {
+            for of_major in of_kind.chunk_by(|a, b| a.major == b.major) {
+                program.if_equal(MAJOR, of_major[0].major, |program| of_major.iter().try_for_each(|e| program.test(e)))?;
+            }
+            Some(())
+        })?;
     }
-    answer(&mut program, rules.default_allow);
-    program
+    program.answer(rules.default_allow);
+    for at in std::mem::take(&mut program.to_exception) {
+        program.land(at)?;
+    }
+    program.answer(!rules.default_allow);
+    Some(program.insns)
 }
 
-fn answer(program: &mut Vec<BpfInsn>, allow: bool) {
-    program.extend([insn(SET, ANSWER, 0, 0, allow.into()), insn(EXIT, 0, 0, 0, 0)]);
+/// [`Devices`] with numbers that an instruction compares with, in the order of the tree.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Exception {
+    kind: i32,
+    major: Option<i32>,
+    minor: Option<i32>,
+    bits: u8,
 }
 
-/// An exception from "deny" must cover all access that is asked for; one from "allow" denies if it covers any of it
-/// (as v1's: security/device_cgroup.c, match_exception and match_exception_partial). runc lets a device opened for
-/// reading and writing pass a rule that denies writing alone.
-fn emit_exception(program: &mut Vec<BpfInsn>, devices: &Devices, bits: u8, default_allow: bool) {
-    // A jump compares with 32 bits, sign-extended; numbers that don't fit are none of the kernel's (20 bits).
-    let number = |n: Option<u32>| n.map(i32::try_from).transpose();
-    let (Ok(major), Ok(minor)) = (number(devices.major), number(devices.minor)) else { return };
-    let kind = if devices.kind == Kind::Block { KIND_BLOCK } else { KIND_CHAR };
-    let mut tests = vec![insn(JUMP_UNLESS_EQUAL, KIND, 0, 0, kind)];
-    if bits != access::ALL {
-        // What is left of the wish must be nothing (deny by default), or something (allow by default).
-        let (mask, jump) = if default_allow { (bits, JUMP_IF_EQUAL) } else { (access::ALL & !bits, JUMP_UNLESS_EQUAL) };
-        tests.extend([insn(MOVE, SCRATCH, ACCESS, 0, 0), insn(AND, SCRATCH, 0, 0, mask.into()), insn(jump, SCRATCH, 0, 0, 0)]);
+impl Exception {
+    /// A jump compares with 32 bits, sign-extended; numbers that don't fit are none of the kernel's (20 bits).
+    fn new(devices: &Devices, bits: u8) -> Option<Exception> {
+        let number = |n: Option<u32>| n.map(i32::try_from).transpose().ok();
+        let kind = if devices.kind == Kind::Block { KIND_BLOCK } else { KIND_CHAR };
+        Some(Exception { kind, major: number(devices.major)?, minor: number(devices.minor)?, bits })
     }
-    tests.extend(major.map(|n| insn(JUMP_UNLESS_EQUAL, MAJOR, 0, 0, n)));
-    tests.extend(minor.map(|n| insn(JUMP_UNLESS_EQUAL, MINOR, 0, 0, n)));
-    let count = tests.len();
-    for (n, test) in tests.iter_mut().enumerate() {
-        if matches!(test.code, JUMP_UNLESS_EQUAL | JUMP_IF_EQUAL) {
-            // Past the tests that follow and the answer's two instructions.
-            test.offset = (count - 1 - n + 2) as i16;
+}
+
+struct Program {
+    insns: Vec<BpfInsn>,
+    /// The jumps whose target is the answer that is not the default.
+    to_exception: Vec<usize>,
+    default_allow: bool,
+}
+
+impl Program {
+    /// `then` for those of whom `register` is `value`; None is any value.
+    fn if_equal(&mut self, register: u8, value: Option<i32>, then: impl FnOnce(&mut Program) -> Option<()>) -> Option<()> {
+        let Some(value) = value else { return then(self) };
+        let at = self.insns.len();
+        self.insns.push(insn(JUMP_UNLESS_EQUAL, register, 0, 0, value));
+        then(self)?;
+        self.land(at)
+    }
+
+    /// The jump at `at` leads here.
+    fn land(&mut self, at: usize) -> Option<()> {
+        self.insns[at].offset = i16::try_from(self.insns.len() - at - 1).ok()?;
+        Some(())
+    }
+
+    fn jump_to_exception(&mut self, code: u8, register: u8, immediate: i32) {
+        self.to_exception.push(self.insns.len());
+        self.insns.push(insn(code, register, 0, 0, immediate));
+    }
+
+    fn test(&mut self, exception: &Exception) -> Option<()> {
+        match exception.minor {
+            Some(minor) if exception.bits == access::ALL => {
+                self.jump_to_exception(JUMP_IF_EQUAL, MINOR, minor);
+                Some(())
+            }
+            minor => self.if_equal(MINOR, minor, |program| program.test_access(exception.bits)),
         }
     }
-    program.extend(tests);
-    answer(program, !default_allow);
+
+    /// An exception from "deny" must cover all access that is asked for; one from "allow" denies if it covers any of it
+    /// (as v1's: security/device_cgroup.c, match_exception and match_exception_partial). runc lets a device opened for
+    /// reading and writing pass a rule that denies writing alone.
+    fn test_access(&mut self, bits: u8) -> Option<()> {
+        let mask = |bits: u8| i32::from(bits) << ACCESS_SHIFT;
+        if bits == access::ALL {
+            self.jump_to_exception(JUMP, 0, 0);
+        } else if self.default_allow {
+            self.jump_to_exception(JUMP_IF_ANY, ACCESS, mask(bits));
+        } else {
+            let at = self.insns.len();
+            self.insns.push(insn(JUMP_IF_ANY, ACCESS, 0, 0, mask(access::ALL & !bits)));
+            self.jump_to_exception(JUMP, 0, 0);
+            self.land(at)?;
+        }
+        Some(())
+    }
+
+    fn answer(&mut self, allow: bool) {
+        self.insns.extend([insn(SET, ANSWER, 0, 0, allow.into()), insn(EXIT, 0, 0, 0, 0)]);
+    }
 }
 
 /// Load the program, attach it, and detach what was there before: systemd's, or our own.
@@ -93,7 +159,11 @@ pub fn set_v2(dir: &Path, rules: &RuleSet) -> Result<()> {
         libc::EPERM => fail("BPF_PROG_QUERY")(e).hint(NEEDS),
         _ => fail("BPF_PROG_QUERY")(e),
     })?;
-    let program = load(&emit(rules)).map_err(|(e, log)| {
+    let Some(program) = emit(rules) else {
+        let cause = format!("{} rules make too long a program; name whole majors instead of single devices", rules.exceptions.iter().count());
+        return Err(Error::invalid("/linux/resources/devices", cause));
+    };
+    let program = load(&program).map_err(|(e, log)| {
         let error = fail("BPF_PROG_LOAD")(e);
         match e.0 {
             libc::EPERM => error.hint(NEEDS),
@@ -172,12 +242,13 @@ mod tests {
                     registers[to] = context[i.offset as usize / 4].into();
                 }
                 AND => registers[to] = (registers[to] as u32 & i.immediate as u32).into(),
-                SHIFT_RIGHT => registers[to] = (registers[to] as u32 >> i.immediate).into(),
                 MOVE => registers[to] = registers[from] as u32 as u64,
                 SET => registers[to] = i.immediate as u32 as u64,
                 JUMP_UNLESS_EQUAL if registers[to] != immediate => at += i.offset as usize,
                 JUMP_IF_EQUAL if registers[to] == immediate => at += i.offset as usize,
-                JUMP_UNLESS_EQUAL | JUMP_IF_EQUAL => {}
+                JUMP_IF_ANY if registers[to] & immediate != 0 => at += i.offset as usize,
+                JUMP => at += i.offset as usize,
+                JUMP_UNLESS_EQUAL | JUMP_IF_EQUAL | JUMP_IF_ANY => {}
                 EXIT => return registers[0] == 1,
                 other => panic!("instruction {other:#x} is not emitted"),
             }
@@ -252,7 +323,7 @@ mod tests {
             let rules: Vec<_> = (0..dice.roll(8)).map(|_| dice.rule()).collect();
             let Ok(set) = RuleSet::build(&rules) else { continue };
             judged += 1;
-            let program = emit(&set);
+            let program = emit(&set).unwrap();
             for case in 0..2 * 7 * 4 * 4 {
                 let kind = if case & 1 == 0 { Kind::Block } else { Kind::Char };
                 let wish = Wish { kind, access: (case / 2 % 7 + 1) as u8, major: case / 14 % 4, minor: case / 56 % 4 };
@@ -273,7 +344,7 @@ mod tests {
             minor: None,
             access: access.into(),
         });
-        let program = emit(&RuleSet::build(&rules).unwrap());
+        let program = emit(&RuleSet::build(&rules).unwrap()).unwrap();
         let wish = |access| Wish { kind: Kind::Block, access, major: 8, minor: 1 };
         assert!(run(&program, wish(access::READ)));
         assert!(!run(&program, wish(access::READ | access::WRITE)));
@@ -282,8 +353,24 @@ mod tests {
     #[test]
     fn numbers_beyond_the_kernels_match_nothing() {
         let huge = Devices { kind: Kind::Char, major: Some(u32::MAX), minor: None };
-        let set = RuleSet { default_allow: false, exceptions: [(huge, access::ALL)].into() };
+        let set = RuleSet { default_allow: false, exceptions: [(huge, access::ALL)].into_iter().collect() };
         assert_eq!(emit(&set), emit(&RuleSet::default()));
+    }
+
+    #[test]
+    fn a_program_beyond_the_longest_jump_is_none() {
+        let one = |n: u32| (Devices { kind: Kind::Char, major: Some(n / 256), minor: Some(n % 256) }, access::READ);
+        let of = |count: u32| RuleSet { default_allow: false, exceptions: (0..count).map(one).collect() };
+        assert!(emit(&of(10_000)).is_some());
+        assert_eq!(emit(&of(20_000)), None);
+    }
+
+    /// Each instruction and each branch is paid for at every start.
+    #[test]
+    fn the_default_rules_make_a_short_program() {
+        let program = emit(&RuleSet::build(&super::super::devices::default_rules()).unwrap()).unwrap();
+        let branches = program.iter().filter(|i| [JUMP_IF_EQUAL, JUMP_IF_ANY, JUMP_UNLESS_EQUAL].contains(&i.code)).count();
+        assert!(program.len() <= 32 && branches <= 18, "{} instructions, {branches} branches", program.len());
     }
 
     #[test]
@@ -293,7 +380,7 @@ mod tests {
             return;
         }
         let set = RuleSet::build(&super::super::default_rules()).unwrap();
-        match load(&emit(&set)) {
+        match load(&emit(&set).unwrap()) {
             Ok(_) => {}
             Err((Errno(libc::EPERM | libc::ENOSYS), _)) => {}
             Err((e, log)) => panic!("{e:?} {log}"),

@@ -85,9 +85,11 @@ impl PartialEq for Exceptions {
     }
 }
 
-impl<const N: usize> From<[(Devices, u8); N]> for Exceptions {
-    fn from(list: [(Devices, u8); N]) -> Exceptions {
-        Exceptions(list.into())
+/// Of devices that differ.
+#[cfg(test)]
+impl FromIterator<(Devices, u8)> for Exceptions {
+    fn from_iter<I: IntoIterator<Item = (Devices, u8)>>(list: I) -> Exceptions {
+        Exceptions(list.into_iter().collect())
     }
 }
 

@@ -48,7 +48,7 @@ impl Context {
         let exit = foreground.wait(Watch { pidfd: started.pidfd.as_fd(), notify });
         drop(foreground);
         if !request.keep
-            && let Err(e) = self.remove_ended(&record, spec)
+            && let Err(e) = self.remove_ended(&record, *spec)
         {
             log::warn(&format!("removing the container: {e}"));
         }
@@ -61,13 +61,14 @@ struct Made {
     started: Started,
     notify: Option<NotifySocket>,
     record: Record,
-    spec: Spec,
+    spec: Box<Spec>,
 }
 
 /// Everything that is known before anything is made.
 struct Prepared {
     config: Vec<u8>,
-    spec: Spec,
+    /// Boxed, as it passes through many hands and has 2,000 bytes.
+    spec: Box<Spec>,
     bundle: PathBuf,
     rootfs: PathBuf,
     console: Console,
@@ -81,7 +82,7 @@ impl Prepared {
         }
         let bundle = super::real_path(&request.bundle).map_err(|e| Error::io(&e, "opening the bundle", request.bundle.display().to_string()))?;
         let config = spec::read_config(&bundle)?;
-        let mut spec = Spec::parse(&config)?;
+        let mut spec = Box::new(Spec::parse(&config)?);
         refuse_faults(&spec)?;
         super::check_preserved(request.preserve_fds)?;
         let rootfs = rootfs(&spec, &bundle)?;

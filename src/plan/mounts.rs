@@ -50,7 +50,7 @@ pub(super) struct Mounts {
 
 impl Mounts {
     pub fn push(&mut self, field: &str, mount: MountOp) {
-        self.steps.push(Step { field: field.into(), op: Op::Mount(mount) });
+        self.steps.push(Step { field: field.into(), op: Op::Mount(Box::new(mount)) });
     }
 
     pub fn make_readonly_later(&mut self, field: &str, path: PathBuf) {

@@ -33,7 +33,7 @@ fn only(mount: Value, kinds: &[&str]) -> MountOp {
     let mounts = given(mount, kinds).plan().unwrap();
     assert_eq!(mounts.steps.len(), 1);
     match mounts.steps.into_iter().next().unwrap().op {
-        Op::Mount(op) => op,
+        Op::Mount(op) => *op,
         other => panic!("{other:?}"),
     }
 }

@@ -151,7 +151,8 @@ pub enum Op {
         propagation: u64,
         parent: u64,
     },
-    Mount(MountOp),
+    /// Boxed, being three times as large as any other.
+    Mount(Box<MountOp>),
     Device(DeviceOp),
     /// What has that name already stays as it is, unless `replace`: then it is unlinked first.
     Symlink {

@@ -157,7 +157,7 @@ fn table(profile: &Profile, arch: Arch) -> Result<Table> {
 fn conflict(index: usize, row: &Row, arch: Arch) -> Error {
     Error::invalid(
         format!("{ROOT}/syscalls/{index}"),
-        format!("contradicts an earlier rule about {}: another action for the same arguments (on {arch:?})", row.name),
+        format!("contradicts an earlier rule about {}: another action for the same arguments (on {arch:?})", row.name()),
     )
     .hint("leave only one of the two rules")
 }

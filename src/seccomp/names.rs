@@ -5,7 +5,9 @@ use super::table::ROWS;
 
 /// The numbers of one system call.
 pub struct Row {
-    pub name: &'static str,
+    /// In place: 508 pointers would have to be relocated at every start.
+    name: [u8; LONGEST_NAME],
+    name_len: u8,
     /// By [`Arch`], -1 where the architecture lacks the call; x32 without its bit.
     numbers: [i32; 5],
     /// 100 + n: socketcall(2)'s call n on x86; 200 + n: ipc(2)'s; 0: neither.
@@ -28,11 +30,28 @@ pub const IPC_X86: u32 = 117;
 /// `__X32_SYSCALL_BIT` (asm/unistd.h): set in the number of each x32 call.
 pub const X32_BIT: u32 = 0x4000_0000;
 
-pub(super) const fn row(name: &'static str, numbers: [i32; 5], multiplexed: u16) -> Row {
-    Row { name, numbers, multiplexed }
+const LONGEST_NAME: usize = 28;
+
+pub(super) const fn row(name: &str, numbers: [i32; 5], multiplexed: u16) -> Row {
+    let bytes = name.as_bytes();
+    let mut held = [0; LONGEST_NAME];
+    let mut i = 0;
+    while i < bytes.len() {
+        held[i] = bytes[i];
+        i += 1;
+    }
+    Row { name: held, name_len: bytes.len() as u8, numbers, multiplexed }
 }
 
 impl Row {
+    pub fn name(&self) -> &str {
+        std::str::from_utf8(self.bytes()).unwrap_or_default()
+    }
+
+    const fn bytes(&self) -> &[u8] {
+        self.name.split_at(self.name_len as usize).0
+    }
+
     /// The number that the kernel shows in `seccomp_data.nr`, so with bit 30 on x32.
     pub fn number(&self, arch: Arch) -> Option<u32> {
         let number = u32::try_from(self.numbers[arch as usize]).ok()?;
@@ -76,7 +95,7 @@ pub(super) fn find_index(name: &str) -> Option<usize> {
         if index == EMPTY {
             return None;
         }
-        if ROWS[index as usize].name == name {
+        if ROWS[index as usize].bytes() == name.as_bytes() {
             return Some(index as usize);
         }
         slot = (slot + 1) % BUCKET_COUNT;
@@ -98,7 +117,7 @@ const fn buckets() -> [u16; BUCKET_COUNT] {
     let mut buckets = [EMPTY; BUCKET_COUNT];
     let mut i = 0;
     while i < ROWS.len() {
-        let mut slot = hash(ROWS[i].name.as_bytes());
+        let mut slot = hash(ROWS[i].bytes());
         while buckets[slot] != EMPTY {
             slot = (slot + 1) % BUCKET_COUNT;
         }
@@ -114,9 +133,9 @@ mod tests {
 
     #[test]
     fn rows_are_sorted_and_found() {
-        assert!(ROWS.windows(2).all(|w| w[0].name < w[1].name));
+        assert!(ROWS.windows(2).all(|w| w[0].name() < w[1].name()));
         for (index, row) in ROWS.iter().enumerate() {
-            assert_eq!(find_index(row.name), Some(index));
+            assert_eq!(find_index(row.name()), Some(index));
         }
         assert!(find("no_such_call").is_none());
         assert!(find("").is_none());

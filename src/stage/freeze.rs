@@ -65,7 +65,7 @@ pub enum Action {
     Device(Device),
     Symlink {
         target: CString,
-        path: CString,
+        node: Node,
         replace: bool,
     },
     MakeDirectory {
@@ -161,7 +161,7 @@ pub enum Action {
         has_slash: bool,
     },
     AwaitStart,
-    Exec(Exec),
+    Exec(Box<Exec>),
 }
 
 /// A mount with its strings; paths are relative to the root.
@@ -208,7 +208,14 @@ pub struct Legacy {
     pub data: CString,
 }
 
+/// A path below the root: the directory, and the last component.
+pub struct Node {
+    pub dir: CString,
+    pub name: CString,
+}
+
 pub struct Device {
+    pub node: Node,
     pub path: CString,
     pub host_path: CString,
     /// Type and permission bits.
@@ -299,7 +306,7 @@ fn freeze_step(step: &Step, plan: &Plan, supplies: &mut Supplies) -> Result<Acti
         }
         Op::Mount(mount) => Action::Mount(Box::new(freeze_mount(mount, field)?)),
         Op::Device(device) => Action::Device(freeze_device(device, field)?),
-        Op::Symlink { target, path, replace } => Action::Symlink { target: text(target, field)?, path: inside(path, field)?, replace: *replace },
+        Op::Symlink { target, path, replace } => Action::Symlink { target: text(target, field)?, node: node(path, field)?, replace: *replace },
         Op::MakeDirectory { path } => Action::MakeDirectory { path: inside(path, field)? },
         Op::ReopenDevNull => Action::ReopenDevNull,
         Op::HostHooks => Action::HostHooks,
@@ -351,7 +358,7 @@ fn freeze_process(op: &Op, field: &str, supplies: &mut Supplies) -> Result<Actio
             Action::FindProgram { candidates: candidates.iter().map(|c| path_text(c, field)).collect::<Result<_>>()?, has_slash: program.contains('/') }
         }
         Op::AwaitStart => Action::AwaitStart,
-        Op::Exec { args, env, home_for_uid, .. } => Action::Exec(freeze_exec(args, env, *home_for_uid)?),
+        Op::Exec { args, env, home_for_uid, .. } => Action::Exec(Box::new(freeze_exec(args, env, *home_for_uid)?)),
         other => return Err(Error::other("freezing", format!("{other:?}"), "no such step in the child")),
     })
 }
@@ -419,6 +426,7 @@ fn freeze_parameters(parameters: &[(String, Option<String>)], field: &str) -> Re
 
 fn freeze_device(op: &DeviceOp, field: &str) -> Result<Device> {
     Ok(Device {
+        node: node(&op.path, field)?,
         path: inside(&op.path, field)?,
         host_path: path_text(&op.path, field)?,
         mode: op.kind | op.mode,
@@ -477,6 +485,11 @@ fn path_text(path: &Path, field: &str) -> Result<CString> {
 /// A path of the container relative to its root.
 fn inside(path: &Path, field: &str) -> Result<CString> {
     text(path.to_string_lossy().trim_start_matches('/'), field)
+}
+
+fn node(path: &Path, field: &str) -> Result<Node> {
+    let name = path.file_name().unwrap_or_default();
+    Ok(Node { dir: inside(path.parent().unwrap_or(path), field)?, name: path_text(Path::new(name), field)? })
 }
 
 /// Bit n set for each n.

@@ -67,25 +67,39 @@ pub fn open(root: BorrowedFd, path: &CStr, flags: i32, strict: bool) -> Result<O
 /// An O_PATH descriptor of `path`, which is made (with its parents, mode 0755) where it is missing.
 pub fn ensure(root: BorrowedFd, path: &CStr, want: Want, strict: bool) -> Result<OwnedFd> {
     match open(root, path, libc::O_PATH, strict) {
-        Err(Errno(libc::ENOENT)) => make(root, path.to_bytes(), want, strict, 0),
-        other => other,
+        Err(Errno(libc::ENOENT)) => {}
+        other => return other,
+    }
+    match make_last(root, path, want, strict)? {
+        Some(made) => Ok(made),
+        None => make(root, path.to_bytes(), want, strict, 0),
     }
 }
 
-/// The directory of `path` (made where missing) and the last component.
-pub fn ensure_parent<'p>(root: BorrowedFd, path: &'p CStr, strict: bool) -> Result<(OwnedFd, &'p CStr)> {
+/// Make the last component of `path`, which is mostly all that is missing; None if it takes more.
+fn make_last(root: BorrowedFd, path: &CStr, want: Want, strict: bool) -> Result<Option<OwnedFd>> {
+    let (parent, name) = split(path)?;
+    if matches!(name.to_bytes(), b"" | b"." | b"..") {
+        return Ok(None);
+    }
+    match open(root, Buf::from(parent)?.as_cstr()?, libc::O_PATH | libc::O_DIRECTORY, strict) {
+        Ok(parent) => make_one(parent.as_fd(), name, want),
+        Err(_) => Ok(None),
+    }
+}
+
+/// What lies before the last component of `path`, and that.
+fn split(path: &CStr) -> Result<(&[u8], &CStr)> {
     let bytes = path.to_bytes_with_nul();
-    let split = bytes.iter().rposition(|b| *b == b'/');
-    let (parent, name) = match split {
+    let (parent, name) = match bytes.iter().rposition(|b| *b == b'/') {
         Some(at) => (&bytes[..at], &bytes[at + 1..]),
         None => (&b""[..], bytes),
     };
-    let parent = Buf::from(parent)?;
-    let dir = ensure(root, parent.as_cstr()?, Want::Directory, strict)?;
-    Ok((dir, CStr::from_bytes_with_nul(name).map_err(|_| Errno(libc::EINVAL))?))
+    Ok((parent, CStr::from_bytes_with_nul(name).map_err(|_| Errno(libc::EINVAL))?))
 }
 
-/// Make the missing components of `path`, from the top.
+/// Make the missing components of `path`, from the top. Not inlined, for its three paths on the stack.
+#[inline(never)]
 fn make(root: BorrowedFd, path: &[u8], want: Want, strict: bool, links: u32) -> Result<OwnedFd> {
     let mut parent = fs::openat2(root, c".", libc::O_PATH | libc::O_DIRECTORY, 0, IN_ROOT)?;
     let mut end = 0;

@@ -3,12 +3,13 @@
 //! A process of the container can open /proc/PID/exe of ours while we join it, or be us: an entrypoint of
 //! `/proc/self/exe`, or a script that names it as its interpreter. What it opens must not be writable. So dhow runs
 //! from a read-only mount of its own binary, attached nowhere, which dies with its last process: two system calls and
-//! one exec more, against milliseconds for a copy in memory. The copy serves where we may not mount.
+//! one exec more, against milliseconds for a copy in memory. The copy serves where we may not mount. Where the entry
+//! point knows how, it has done so before anything else was (`sys::entry`).
 
 use crate::sys::fs::{self, CWD};
 use crate::sys::mount::{self, MOUNT_ATTR_RDONLY, MountAttr};
 use crate::sys::process::{self, Strings};
-use crate::{Error, Result};
+use crate::{Error, Result, sys};
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -18,8 +19,7 @@ const SELF: &std::ffi::CStr = c"/proc/self/exe";
 /// Go on only as a sealed program: exec ourselves again if we aren't one. Before anything was opened or made.
 pub fn run_sealed() -> Result<()> {
     let failed = |call: &'static str| move |e: crate::sys::Errno| e.error(call, "protecting the runtime's binary from the container", "");
-    let exe = fs::openat(CWD, SELF, libc::O_PATH, 0).map_err(failed("open"))?;
-    if fs::is_on_read_only_mount(exe.as_fd()).map_err(failed("fstatvfs"))? || is_sealed_copy() {
+    if sys::began_sealed() || is_sealed().map_err(failed("fstatvfs"))? {
         // The name of a program that was executed by descriptor is that descriptor's number.
         process::set_name(c"dhow");
         return Ok(());
@@ -40,14 +40,19 @@ pub fn run_sealed() -> Result<()> {
     Err(Error::kernel("execveat", e.0, "running the runtime from a read-only mount of itself", ""))
 }
 
-fn read_only_mount() -> crate::sys::Result<OwnedFd> {
+fn is_sealed() -> sys::Result<bool> {
+    let exe = fs::openat(CWD, SELF, libc::O_PATH, 0)?;
+    Ok(fs::is_on_read_only_mount(exe.as_fd())? || is_sealed_copy())
+}
+
+fn read_only_mount() -> sys::Result<OwnedFd> {
     let tree = mount::clone_tree(CWD, SELF, false)?;
     mount::set_attr(tree.as_fd(), &MountAttr { set: MOUNT_ATTR_RDONLY, ..Default::default() }, false)?;
     Ok(tree)
 }
 
 /// memfd_create(2) with all seals set.
-fn sealed_copy() -> crate::sys::Result<OwnedFd> {
+fn sealed_copy() -> sys::Result<OwnedFd> {
     let exe = fs::openat(CWD, SELF, libc::O_RDONLY, 0)?;
     let copy = fs::sealable_memfd(c"dhow")?;
     fs::copy_all(exe.as_fd(), copy.as_fd())?;

@@ -6,6 +6,8 @@
 pub mod alloc;
 pub mod bpf;
 pub mod cgroup;
+#[cfg(target_arch = "x86_64")]
+pub mod entry;
 pub mod fs;
 pub mod landlock;
 pub mod mount;
@@ -16,6 +18,14 @@ pub mod signal;
 pub mod socket;
 pub mod tree;
 pub mod tty;
+
+/// The entry point saw that this program runs from a read-only mount.
+pub fn began_sealed() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return entry::began_sealed();
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}
 
 /// The kernel's error number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

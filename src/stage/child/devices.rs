@@ -1,24 +1,34 @@
 //! Device nodes and symlinks below /dev.
 
 use super::{Child, Done, Fault};
-use crate::stage::freeze::Device;
+use crate::stage::freeze::{Device, Node};
 use crate::stage::root::{self, Want};
 use crate::sys::{Errno, fs, mount};
 use std::ffi::CStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
-impl Child<'_> {
+impl<'a> Child<'a> {
+    /// The directory of a node, made where it is missing. Nodes come in rows, so it stays open for the next one, until
+    /// there is a step of another kind.
+    fn nodes_dir(&mut self, path: &'a CStr) -> Result<BorrowedFd<'_>, Fault> {
+        let dir = match self.nodes_dir.take() {
+            Some((of, dir)) if of == path => dir,
+            _ => root::ensure(self.root()?, path, Want::Directory, true)?,
+        };
+        Ok(self.nodes_dir.insert((path, dir)).1.as_fd())
+    }
+
     /// mknod(2), or a bind of the host's node where that is not allowed (a user namespace).
-    pub(super) fn device(&mut self, d: &Device) -> Done {
-        let (dir, name) = root::ensure_parent(self.root()?, &d.path, true)?;
+    pub(super) fn device(&mut self, d: &'a Device) -> Done {
+        let (dir, name) = (self.nodes_dir(&d.node.dir)?, &d.node.name);
         if d.bind {
             return self.bind_device(d);
         }
-        match fs::mknodat(dir.as_fd(), name, d.mode, d.major, d.minor) {
+        match fs::mknodat(dir, name, d.mode, d.major, d.minor) {
             Ok(()) => {}
             Err(Errno(libc::EEXIST)) => {
                 // What the image put there must be that device; a symlink would be followed later (CVE-2025-31133).
-                let stat = fs::lstatat(dir.as_fd(), name)?;
+                let stat = fs::lstatat(dir, name)?;
                 let same = stat.st_mode & libc::S_IFMT == d.mode & libc::S_IFMT;
                 let number = d.mode & libc::S_IFMT == libc::S_IFIFO || stat.st_rdev == libc::makedev(d.major, d.minor);
                 if !same || !number {
@@ -30,7 +40,7 @@ impl Child<'_> {
             Err(e) => return Err(e.into()),
         }
         if d.uid != 0 || d.gid != 0 {
-            fs::lchownat(dir.as_fd(), name, d.uid, d.gid)?;
+            fs::lchownat(dir, name, d.uid, d.gid)?;
         }
         Ok(())
     }
@@ -42,15 +52,15 @@ impl Child<'_> {
     }
 
     /// What has that name already stays, unless it is to be replaced.
-    pub(super) fn symlink(&mut self, target: &CStr, path: &CStr, replace: bool) -> Done {
-        let (dir, name) = root::ensure_parent(self.root()?, path, true)?;
+    pub(super) fn symlink(&mut self, target: &CStr, node: &'a Node, replace: bool) -> Done {
+        let (dir, name) = (self.nodes_dir(&node.dir)?, &node.name);
         if replace {
-            match fs::unlinkat(dir.as_fd(), name, 0) {
+            match fs::unlinkat(dir, name, 0) {
                 Ok(()) | Err(Errno(libc::ENOENT)) => {}
                 Err(e) => return Err(e.into()),
             }
         }
-        match fs::symlinkat(target, dir.as_fd(), name) {
+        match fs::symlinkat(target, dir, name) {
             Ok(()) | Err(Errno(libc::EEXIST)) => Ok(()),
             Err(e) => Err(e.into()),
         }

@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 /// How much of /etc/passwd is read; a longer one is the image's trick (CVE-2026-47262).
 const PASSWD_MOST: usize = 1 << 20;
 
-impl Child<'_> {
+impl<'a> Child<'a> {
     pub(super) fn chdir(&mut self, path: &CStr, create: bool, denied_ok: bool) -> Done {
         // Entered and checked as root already; a seccomp filter may forbid to do it again.
         if self.cwd_entered {
@@ -52,12 +52,12 @@ impl Child<'_> {
     }
 
     /// As execvp(3) does it, with the ids that the program will have.
-    pub(super) fn find_program(&mut self, candidates: &[CString], has_slash: bool) -> Done {
+    pub(super) fn find_program(&mut self, candidates: &'a [CString], has_slash: bool) -> Done {
         let mut denied = false;
         for candidate in candidates {
             match executable(candidate) {
                 Ok(()) => {
-                    self.program = Some(Buf::from(candidate.to_bytes())?);
+                    self.program = Some(candidate);
                     return Ok(());
                 }
                 Err(e) if has_slash => return Err(e.into()),
@@ -69,24 +69,22 @@ impl Child<'_> {
     }
 
     pub(super) fn exec(&mut self, exec: &Exec) -> Done {
-        self.fill_home(exec.home_for_uid, &exec.envp);
-        let program = self.program.take().ok_or(Errno(libc::ENOENT))?;
-        let path = program.as_cstr()?;
+        if let Some(uid) = exec.home_for_uid {
+            self.fill_home(uid, &exec.envp);
+        }
+        let program = self.program.ok_or(Errno(libc::ENOENT))?;
         signal::default_sigpipe();
         // Else `start` could not tell the program's beginning from our death: both close the fifo.
         if let Some(fifo) = self.lines.barrier {
             wire::send(fifo, Message::new(Tag::Exec), b"")?;
         }
-        Err(process::execve(path, &exec.argv, &exec.envp).into())
+        Err(process::execve(program, &exec.argv, &exec.envp).into())
     }
 
-    /// Set HOME in the slot of `envp`, if it is wanted and can be found; else it stays `/`.
-    pub(super) fn fill_home(&self, uid: Option<u32>, envp: &Strings) {
+    /// Set HOME in the slot of `envp`, if it can be found; else it stays `/`.
+    pub(super) fn fill_home(&self, uid: u32, envp: &Strings) {
         let mut home = Buf::default();
-        if let Some(uid) = uid
-            && self.find_home(uid, &mut home).is_ok()
-            && !home.as_bytes().is_empty()
-        {
+        if self.find_home(uid, &mut home).is_ok() && !home.as_bytes().is_empty() {
             envp.fill(&[b"HOME=", home.as_bytes()]);
         }
     }

@@ -15,7 +15,9 @@ impl Child<'_> {
     }
 
     fn run_hook(&mut self, number: usize, hook: &FrozenHook) -> Done {
-        self.fill_home(hook.home_for_uid, &hook.envp);
+        if let Some(uid) = hook.home_for_uid {
+            self.fill_home(uid, &hook.envp);
+        }
         let (input, output) = fs::pipe()?;
         let said = fs::memfd(c"hook-output")?;
         // Before the root is entered a hook's working directory is the rootfs all the same, as runc has it.

@@ -17,7 +17,6 @@ mod namespaces;
 
 use super::barrier;
 use super::freeze::{Action, Frozen};
-use super::root::Buf;
 use super::wire::{self, Message, Tag};
 use crate::sys::{self, Errno, fs, process, process::Progress, signal};
 use std::ffi::CStr;
@@ -91,8 +90,10 @@ pub struct Child<'a> {
     mask: Option<OwnedFd>,
     /// The container's /dev/null, once a file was masked.
     null: Option<OwnedFd>,
+    /// The directory of the nodes and links that are being made.
+    nodes_dir: Option<(&'a CStr, OwnedFd)>,
     /// What FindProgram found.
-    program: Option<Buf>,
+    program: Option<&'a CStr>,
     /// The working directory was entered, with the rights that we had then.
     cwd_entered: bool,
     /// Created was sent: from here on failures go to the one who starts.
@@ -111,6 +112,7 @@ impl<'a> Child<'a> {
             has_peers: false,
             mask: None,
             null: None,
+            nodes_dir: None,
             program: None,
             cwd_entered: false,
             created: false,
@@ -152,6 +154,9 @@ impl<'a> Child<'a> {
         for (number, action) in frozen.steps.iter().enumerate() {
             self.step = number;
             self.lines.progress.set(number);
+            if !matches!(action, Action::Device(_) | Action::Symlink { .. }) {
+                self.nodes_dir = None;
+            }
             self.act(action)?;
         }
         Ok(())
@@ -179,7 +184,7 @@ impl<'a> Child<'a> {
             Action::PrepareRoot { rootfs, propagation, parent } => self.prepare_root(rootfs, *propagation, *parent),
             Action::Mount(mount) => self.mount(mount),
             Action::Device(device) => self.device(device),
-            Action::Symlink { target, path, replace } => self.symlink(target, path, *replace),
+            Action::Symlink { target, node, replace } => self.symlink(target, node, *replace),
             Action::MakeDirectory { path } => self.make_directory(path),
             Action::ReopenDevNull => self.reopen_dev_null(),
             Action::HostHooks => self.ask_parent(Message::new(Tag::HostHooks)),

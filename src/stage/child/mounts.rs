@@ -252,6 +252,7 @@ impl Octal {
 /// Every procfs and sysfs of the host that is not below the rootfs, our working directory. They would stay in the mount
 /// namespace, out of sight below the moved root, and the kernel lets a user namespace mount a new one, without what we
 /// mask, for as long as an old one shows all.
+#[inline(never)] // for the path on its stack, which is rarely needed
 fn hide_kernel_filesystems() -> Result<(), Errno> {
     let mut here = [0; libc::PATH_MAX as usize];
     let here = fs::getcwd(&mut here)?;

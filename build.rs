@@ -1,0 +1,8 @@
+//! `dhow` begins at an entry point of its own (src/sys/entry.rs).
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
+        println!("cargo::rustc-link-arg-bin=dhow=-Wl,-e,dhow_start");
+    }
+}
