@@ -383,6 +383,32 @@ fn bombs_are_bounded() {
     place.unpack(&["--max-entries", "200"]);
 }
 
+/// Each link leads to the end of what the one before leads to, so that the tree is three times as deep as a path is long;
+/// and it all has to go, since the layer turns out to be another than it was said to be.
+#[test]
+fn what_is_nested_beyond_all_paths_is_removed() {
+    needs_root!();
+    let chunk = vec!["d"; 2000].join("/");
+    let mut tar = Tar::new().pax(&[("path", chunk.as_bytes())]).dir("x").pax(&[("linkpath", chunk.as_bytes())]).symlink("0", "x");
+    for hop in 1..3 {
+        let end = format!("{}/{chunk}", hop - 1);
+        tar = tar.pax(&[("path", end.as_bytes())]).dir("x").pax(&[("linkpath", end.as_bytes())]).symlink(&hop.to_string(), "x");
+    }
+    let blob = Blob { diff_id: layer(Tar::new()).diff_id, ..layer(tar) };
+    let place = Place::new("nested").blobs(&[layer(Tar::new().file("below", "x")), blob], json!({"Cmd": ["x"]}));
+    for flag in ["--quiet", "--overlay"] {
+        // As many descriptors as most sessions have.
+        let limited = "ulimit -Sn 1024; exec \"$@\"";
+        let ctl = place.ctl(&["unpack", flag, "oci:image", "bundle"]);
+        let mut command = Command::new("sh");
+        command.args(["-c", limited, "sh"]).arg(ctl.get_program()).args(ctl.get_args()).current_dir(&place.dir);
+        let out = command.output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(!out.status.success() && said.contains("diff id") && !said.contains("warning"), "{flag}: {said}");
+        place.assert_nothing_left();
+    }
+}
+
 #[test]
 fn a_user_that_overflows_is_refused() {
     needs_root!();

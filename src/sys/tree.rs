@@ -46,6 +46,12 @@ pub fn linkat(from_dir: BorrowedFd, from: &CStr, dir: BorrowedFd, name: &CStr) -
     check(unsafe { libc::linkat(from_dir.as_raw_fd(), from.as_ptr(), dir.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
 }
 
+/// renameat(2).
+pub fn renameat(from_dir: BorrowedFd, from: &CStr, dir: BorrowedFd, name: &CStr) -> Result<()> {
+    // SAFETY: both are valid C strings.
+    check(unsafe { libc::renameat(from_dir.as_raw_fd(), from.as_ptr(), dir.as_raw_fd(), name.as_ptr()) }).map(drop)
+}
+
 /// linkat(2) of what `path` leads to: as /proc/self/fd/N, an open file that has no name yet (O_TMPFILE).
 pub fn link_followed(path: &CStr, dir: BorrowedFd, name: &CStr) -> Result<()> {
     // SAFETY: both are valid C strings.

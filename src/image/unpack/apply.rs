@@ -6,7 +6,8 @@
 use super::attributes::{self, Lost, failed};
 use super::entry::{Entry, Kind, show};
 use super::reader::Reader;
-use super::tree::{CBuf, Tree, is_whiteout, remove};
+use super::remove::remove;
+use super::tree::{CBuf, Tree, is_whiteout};
 use super::{Owners, Way};
 use crate::sys::fs::{self, resolve};
 use crate::sys::process::{getegid, geteuid};

@@ -15,11 +15,13 @@ pub mod entry;
 mod header;
 mod pax;
 pub mod reader;
+mod remove;
 mod tree;
 pub mod worker;
 
 pub(in crate::image) use attributes::is_kept;
-pub(in crate::image) use tree::{is_whiteout, names, remove};
+pub(in crate::image) use remove::{names, remove};
+pub(in crate::image) use tree::is_whiteout;
 
 use crate::sys;
 use crate::{Error, Result};

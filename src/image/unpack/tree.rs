@@ -9,6 +9,7 @@
 
 use super::Way;
 use super::entry::show;
+use super::remove::{names, open_by_force, remove};
 use crate::sys::fs::{self, resolve};
 use crate::sys::tree::{self, Time};
 use crate::sys::{self, Errno};
@@ -19,7 +20,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 const IN_ROOT: u64 = resolve::IN_ROOT | resolve::NO_MAGICLINKS;
-const DIRECTORY: i32 = libc::O_RDONLY | libc::O_DIRECTORY;
+pub(super) const DIRECTORY: i32 = libc::O_RDONLY | libc::O_DIRECTORY;
 pub(super) const DEFAULT_ACL: &CStr = c"system.posix_acl_default";
 pub(super) const ACCESS_ACL: &CStr = c"system.posix_acl_access";
 
@@ -303,58 +304,6 @@ impl Level {
         match self.times {
             Some((accessed, modified)) if self.changed => tree::set_times(self.fd.as_fd(), accessed, modified).map_err(|e| ("utimensat", e)),
             _ => Ok(()),
-        }
-    }
-}
-
-/// A directory without the permissions to enter it, as we aren't root; and its mode before that.
-fn open_by_force(parent: BorrowedFd, name: &CStr) -> sys::Result<(OwnedFd, u32)> {
-    let stat = fs::lstatat(parent, name)?;
-    if stat.st_mode & libc::S_IFMT != libc::S_IFDIR {
-        return Err(Errno(libc::ENOTDIR));
-    }
-    let mode = stat.st_mode & 0o7777;
-    tree::chmodat(parent, name, mode | 0o700)?;
-    Ok((fs::openat(parent, name, DIRECTORY | libc::O_NOFOLLOW, 0)?, mode))
-}
-
-/// Remove `name` of `dir` with all that is in it; no symlink is followed.
-pub(in crate::image) fn remove(dir: BorrowedFd, name: &CStr, privileged: bool) -> sys::Result<()> {
-    match fs::unlinkat(dir, name, 0) {
-        // EPERM is POSIX's word for a directory.
-        Err(Errno(libc::EISDIR | libc::EPERM)) => {}
-        other => return other,
-    }
-    let child = match fs::openat(dir, name, DIRECTORY | libc::O_NOFOLLOW, 0) {
-        Err(Errno(libc::EACCES)) if !privileged => open_by_force(dir, name)?.0,
-        other => other?,
-    };
-    if !privileged {
-        let _ = fs::fchmod(child.as_fd(), 0o700);
-    }
-    names(child.as_fd())?.iter().try_for_each(|name| remove(child.as_fd(), name, privileged))?;
-    fs::unlinkat(dir, name, libc::AT_REMOVEDIR)
-}
-
-/// The names in a directory, without `.` and `..`.
-pub(in crate::image) fn names(dir: BorrowedFd) -> sys::Result<Vec<std::ffi::CString>> {
-    // Of its own, so that the reading starts at the beginning.
-    let dir = fs::openat(dir, c".", DIRECTORY, 0)?;
-    let (mut out, mut buffer) = (Vec::new(), vec![0; 32 << 10]);
-    loop {
-        let n = fs::getdents(dir.as_fd(), &mut buffer)?;
-        if n == 0 {
-            return Ok(out);
-        }
-        // struct linux_dirent64: inode and offset of 8 bytes, the record's length of 2, a type, the name with its NUL.
-        let mut rest = &buffer[..n];
-        while rest.len() > 19 {
-            let length = usize::from(u16::from_ne_bytes([rest[16], rest[17]]));
-            let name = rest.get(19..length).and_then(|text| CStr::from_bytes_until_nul(text).ok()).ok_or(Errno(libc::EIO))?;
-            if name != c"." && name != c".." {
-                out.push(name.to_owned());
-            }
-            rest = &rest[length..];
         }
     }
 }
