@@ -121,6 +121,14 @@ pub(super) struct Call<'a> {
     pub small: bool,
 }
 
+/// Marks an answer by another than who was asked, to whom a redirect led.
+#[derive(Clone)]
+struct Elsewhere;
+
+pub(super) fn is_from_elsewhere(response: &Response<Body>) -> bool {
+    response.extensions().get::<Elsewhere>().is_some()
+}
+
 impl Http {
     pub fn new(options: Options) -> Http {
         Http { options, agents: Mutex::default(), schemes: Mutex::default() }
@@ -172,11 +180,15 @@ impl Http {
     pub fn send(&self, call: &Call) -> Result<Response<Body>, Fault> {
         let mut call =
             Call { headers: call.headers.clone(), url: call.url.clone(), method: call.method.clone(), authorization: call.authorization.clone(), ..*call };
+        let asked = origin(&call.url)?;
         for _ in 0..=MOST_REDIRECTS {
             let (_, host) = split_url(&call.url)?;
-            let response = self.once(&call).map_err(|e| self.explain(e, host))?;
+            let mut response = self.once(&call).map_err(|e| self.explain(e, host))?;
             let follows = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) && matches!(call.method, Method::GET | Method::HEAD);
             let Some(location) = location(&response).filter(|_| follows) else {
+                if origin(&call.url)? != asked {
+                    response.extensions_mut().insert(Elsewhere);
+                }
                 return Ok(response);
             };
             let next = join(&call.url, &location)?;

@@ -2,7 +2,7 @@
 
 use super::auth::{Auth, scope};
 use super::config::Endpoint;
-use super::http::{Call, Fault, Http, Payload, header_text, join, origin, read_small, refusal};
+use super::http::{Call, Fault, Http, Payload, header_text, is_from_elsewhere, join, origin, read_small, refusal};
 use crate::image::digest::Digest;
 use crate::image::model::{MOST_DOCUMENT, media};
 use crate::spec::validate::suggest;
@@ -92,7 +92,8 @@ impl Remote {
             small: ask.small,
         };
         let response = self.http.send(&call)?;
-        if response.status().as_u16() != 401 || !ours {
+        // What others ask for is not the registry's to get: a token's realm could be anywhere.
+        if response.status().as_u16() != 401 || !ours || is_from_elsewhere(&response) {
             return Ok(response);
         }
         if !self.auth.answer(&self.http, &response, &call, self.host(), ask.scope).map_err(|e| self.denied(e))? {
