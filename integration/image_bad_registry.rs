@@ -311,6 +311,75 @@ fn a_token_stays_with_its_registry() {
     scratch.assert_sound();
 }
 
+/// A redirect leads to somebody who asks for a login in the registry's stead (as in CVE-2020-15157): neither the
+/// password nor a token for it gets there.
+#[test]
+fn a_login_is_shown_to_nobody_that_a_redirect_leads_to() {
+    let scratch = Scratch::new("stranger");
+    let served = Served::new(&scratch, 10_000);
+    let address: Arc<Mutex<String>> = Arc::default();
+    let own = address.clone();
+    let stranger = Fake::start(move |request| {
+        if request.path.starts_with("/token") {
+            return Reply::ok(r#"{"token":"stolen"}"#);
+        }
+        let challenge = format!("Bearer realm=\"http://{}/token\",service=\"x\"", own.lock().unwrap());
+        Reply::status(401, "{}").with("WWW-Authenticate", challenge)
+    });
+    *address.lock().unwrap() = stranger.address.clone();
+    let to = stranger.address.clone();
+    let fake = served.but_for_layer(move |request, _| Reply::status(307, "").with("Location", format!("http://{to}{}", request.path)));
+    fs::write(scratch.path("docker/config.json"), json!({"auths": {&fake.address: {"username": "me", "password": "secret"}}}).to_string()).unwrap();
+    scratch.ctl(&["fetch", &name(&fake)]).fails(1, &["fetching blob", "401"]);
+    assert!(stranger.seen_of("/token").is_empty(), "a token was asked for: {:?}", stranger.seen());
+    assert!(stranger.seen().iter().all(|request| request.header("authorization").is_none()));
+}
+
+/// Indexes that name the same thing a thousand times, on three levels: there is one manifest to fetch, check, push.
+#[test]
+fn what_an_index_repeats_is_looked_at_once() {
+    let scratch = Scratch::new("repeats");
+    let mut served = Served::new(&scratch, 1000);
+    for _ in 0..3 {
+        let index = json!({"schemaVersion": 2, "mediaType": media::INDEX, "manifests": vec![&served.top; 1000]});
+        served.top = served.store.put(media::INDEX, index.to_string().as_bytes()).unwrap();
+    }
+    let fake = served.fake();
+    scratch.ctl(&["fetch", "--all-platforms", &name(&fake)]).ok();
+    assert_eq!(fake.seen_of("/manifests/").len(), 4);
+    scratch.assert_sound();
+    scratch.ctl(&["fetch", "--all-platforms", "-o", "oci:copy", &name(&fake)]).ok();
+    scratch.ctl(&["prune"]).ok();
+    scratch.ctl(&["push", &name(&fake), "127.0.0.1:1/a/b:t"]).fails(1, &["connection refused"]);
+    scratch.ctl(&["rmi", &name(&fake)]).ok();
+    assert_eq!(scratch.ctl(&["verify"]).ok(), "0 blobs, 0 B, 0 faults");
+}
+
+#[test]
+fn an_index_has_so_many_manifests_and_no_more() {
+    let scratch = Scratch::new("thousands");
+    let mut served = Served::new(&scratch, 1000);
+    let bytes = served.bytes(&served.top.digest).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let mut index_of = |count: usize, size: u64| {
+        let one = |n: usize| {
+            manifest["annotations"] = json!({"number": n.to_string()});
+            served.store.put(media::MANIFEST, manifest.to_string().as_bytes()).unwrap()
+        };
+        let mut all: Vec<Descriptor> = (0..count).map(one).collect();
+        all[0].size = all[0].size.max(size);
+        let index = json!({"schemaVersion": 2, "mediaType": media::INDEX, "manifests": all});
+        served.top = served.store.put(media::INDEX, index.to_string().as_bytes()).unwrap();
+        served.fake()
+    };
+    let many = index_of(1001, 0);
+    scratch.ctl(&["fetch", "--all-platforms", &name(&many)]).fails(1, &["more than 1000 manifests", "--platform"]);
+    let large = index_of(2, 65 << 20);
+    scratch.ctl(&["fetch", "--all-platforms", &name(&large)]).fails(1, &["more than 67108864 bytes"]);
+    assert_eq!(scratch.ctl(&["images", "-q"]).ok(), "");
+    scratch.assert_sound();
+}
+
 #[test]
 fn a_busy_registry_is_given_the_time_it_asks_for() {
     let scratch = Scratch::new("busy");

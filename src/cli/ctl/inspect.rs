@@ -80,8 +80,13 @@ fn as_json(store: &Store, entry: &Entry, image: &Image) -> Value {
         "layers": layers,
         "history": image.config.history,
         "annotations": image.manifest.annotations,
-        "size": image.manifest.blobs().map(|d| d.size).sum::<u64>(),
+        "size": size(image),
     })
+}
+
+/// As the descriptors say, which may be anything as long as the blobs aren't here.
+fn size(image: &Image) -> u64 {
+    image.manifest.blobs().fold(0, |sum, d| sum.saturating_add(d.size))
 }
 
 /// Each layer with the diff id that belongs to it.
@@ -97,7 +102,6 @@ fn as_text(store: &Store, entry: &Entry, image: &Image) -> String {
             out.push_str(&format!("{label:<12} {}\n", printable(value)));
         }
     };
-    let size: u64 = image.manifest.blobs().map(|d| d.size).sum();
     line("Name", &familiar(&entry.name));
     line("Digest", &entry.descriptor.digest.to_string());
     line("Platform", &image.config.platform.to_string());
@@ -105,7 +109,7 @@ fn as_text(store: &Store, entry: &Entry, image: &Image) -> String {
     line("Platforms", &if all.len() > 1 { all.join(", ") } else { String::new() });
     line("Created", &image.config.created);
     line("Author", &image.config.author);
-    line("Size", &format!("{} in {} layers", human(size), image.manifest.layers.len()));
+    line("Size", &format!("{} in {} layers", human(size(image)), image.manifest.layers.len()));
     execution(&image.config.config, &mut line);
     out.push_str("\nLAYER\n");
     for (layer, _) in layers(image) {

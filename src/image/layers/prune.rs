@@ -2,7 +2,7 @@
 
 use super::{BUNDLES, Layers, STAGING, Staging, chain_ids, list};
 use crate::image::digest::Digest;
-use crate::image::model::Document;
+use crate::image::model::{Document, MOST_DEPTH};
 use crate::image::store::{Image, failed};
 use crate::image::{Descriptor, Store, pipeline};
 use crate::{Error, Result};
@@ -108,17 +108,20 @@ impl Layers {
 
 /// Chain ids of all images in the store.
 fn wanted(store: &Store) -> Result<BTreeSet<Digest>> {
-    let mut out = BTreeSet::new();
+    let (mut out, mut seen) = (BTreeSet::new(), BTreeSet::new());
     for entry in store.entries()? {
-        collect(store, &entry.descriptor, 0, &mut out);
+        collect(store, &entry.descriptor, 0, &mut seen, &mut out);
     }
     Ok(out)
 }
 
 /// Of an index, all images that are there. What can't be read has no layers to keep.
-fn collect(store: &Store, descriptor: &Descriptor, depth: usize, out: &mut BTreeSet<Digest>) {
+fn collect(store: &Store, descriptor: &Descriptor, depth: usize, seen: &mut BTreeSet<Digest>, out: &mut BTreeSet<Digest>) {
+    if !seen.insert(descriptor.digest.clone()) {
+        return;
+    }
     match store.document(descriptor) {
-        Ok(Document::Index(index)) if depth < crate::image::model::MOST_DEPTH => index.manifests.iter().for_each(|child| collect(store, child, depth + 1, out)),
+        Ok(Document::Index(index)) if depth < MOST_DEPTH => index.manifests.iter().for_each(|child| collect(store, child, depth + 1, seen, out)),
         Ok(Document::Manifest(manifest)) if manifest.is_image() => {
             if let Ok(config) = store.config(&manifest)
                 && let Ok(layers) = pipeline::layers(&Image { descriptor: descriptor.clone(), manifest, config })

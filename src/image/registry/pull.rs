@@ -24,6 +24,9 @@ use std::time::Instant;
 const BUFFER: usize = 256 << 10;
 /// Fewer bytes than this within the timeout are as good as none.
 const SLOWEST: u64 = 1 << 10;
+/// Manifests and indexes of one image for all platforms, and their bytes, which are held until they are stored.
+const MOST_DOCUMENTS: usize = 1000;
+const MOST_DOCUMENT_BYTES: u64 = 64 << 20;
 /// So many new bytes are worth another round of retries.
 const PROGRESS: u64 = 1 << 20;
 
@@ -74,7 +77,7 @@ impl Pull {
     /// Resolve `reference` and begin to fetch all blobs. Returns when manifest and config are known.
     pub fn start(client: &Client, store: &Store, reference: &Reference, want: &Want, progress: &Progress) -> Result<Pull> {
         let hold = store.hold()?;
-        let mut resolver = Resolver { store, reference, want, remotes: client.remotes(reference)?, documents: Vec::new(), blobs: Vec::new(), image: None };
+        let mut resolver = Resolver { store, reference, want, remotes: client.remotes(reference)?, documents: Vec::new(), seen: BTreeSet::new(), size: 0, blobs: Vec::new(), image: None };
         let top = resolver.top()?;
         let entry = resolver.gather(&top.0, top.1, 0)?;
         let Resolver { remotes, documents, mut blobs, image, .. } = resolver;
@@ -189,6 +192,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
+fn too_many(index: &Descriptor) -> Error {
+    let cause = format!("there are more than {MOST_DOCUMENTS} manifests in it, or they have more than {MOST_DOCUMENT_BYTES} bytes");
+    Error::other("reading image", index.digest.to_string(), cause)
+        .hint("--platform fetches one of them")
+}
+
 /// From the reference to the blobs.
 struct Resolver<'a> {
     store: &'a Store,
@@ -198,6 +207,10 @@ struct Resolver<'a> {
     remotes: Vec<Arc<Remote>>,
     /// To be stored, children before parents.
     documents: Vec<(Descriptor, Vec<u8>)>,
+    /// Of what is in an index, all that was looked at.
+    seen: BTreeSet<Digest>,
+    /// Of those, in bytes.
+    size: u64,
     blobs: Vec<Descriptor>,
     image: Option<(Descriptor, Manifest)>,
 }
@@ -253,6 +266,14 @@ impl Resolver<'_> {
         match document {
             Document::Index(index) if *self.want == Want::All => {
                 for child in &index.manifests {
+                    // One index within another can name the same ones again and again, and again.
+                    if !self.seen.insert(child.digest.clone()) {
+                        continue;
+                    }
+                    self.size = self.size.saturating_add(child.size);
+                    if self.seen.len() > MOST_DOCUMENTS || self.size > MOST_DOCUMENT_BYTES {
+                        return Err(too_many(descriptor));
+                    }
                     let bytes = self.document(child)?;
                     self.gather(child, bytes, depth + 1)?;
                 }

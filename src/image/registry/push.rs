@@ -10,7 +10,7 @@ use crate::image::progress::{Outcome, Progress, Tracker};
 use crate::image::reference::Reference;
 use crate::image::store::{Store, too_deep};
 use crate::{Error, Result, log};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,6 +26,8 @@ struct Load {
     blobs: Vec<Descriptor>,
     /// Children before parents.
     manifests: Vec<Descriptor>,
+    /// What is in one of the two, or about to be.
+    seen: BTreeSet<Digest>,
 }
 
 struct Pusher<'a> {
@@ -78,15 +80,16 @@ fn elsewhere(store: &Store, reference: &Reference) -> Result<BTreeMap<Digest, St
 
 impl Load {
     fn gather(&mut self, store: &Store, descriptor: &Descriptor, depth: usize) -> Result<()> {
+        if !self.seen.insert(descriptor.digest.clone()) {
+            return Ok(());
+        }
         if depth >= MOST_DEPTH {
             return Err(too_deep(descriptor));
         }
         for child in store.document(descriptor)?.children() {
             self.child(store, descriptor, child, depth)?;
         }
-        if !self.manifests.iter().any(|m| m.digest == descriptor.digest) {
-            self.manifests.push(descriptor.clone());
-        }
+        self.manifests.push(descriptor.clone());
         Ok(())
     }
 
@@ -102,7 +105,7 @@ impl Load {
         if media::is_manifest(&child.media_type) || media::is_index(&child.media_type) {
             return self.gather(store, child, depth + 1);
         }
-        if !child.is_foreign() && !self.blobs.iter().any(|b| b.digest == child.digest) {
+        if !child.is_foreign() && self.seen.insert(child.digest.clone()) {
             self.blobs.push(child.clone());
         }
         Ok(())

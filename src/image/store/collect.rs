@@ -144,18 +144,18 @@ impl Store {
     }
 
     fn verify_entry(&self, entry: &Entry, out: &mut Verified) {
-        let (mut seen, mut missing) = (BTreeSet::new(), Vec::new());
-        let walked = self.walk(&entry.descriptor, 0, &mut |d| {
-            if !self.has(d) && !d.is_foreign() && seen.insert(d.digest.clone()) {
+        let (mut walked, mut told, mut missing) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        let walk = self.walk(&entry.descriptor, 0, &mut |d| {
+            if !self.has(d) && !d.is_foreign() && told.insert(d.digest.clone()) {
                 missing.push(d.digest.to_string());
             }
-            self.has_blob(&d.digest)
+            walked.insert(d.digest.clone()) && self.has_blob(&d.digest)
         });
         let damaged: BTreeSet<String> = out.faults.iter().map(|f| f.subject.clone()).collect();
         for digest in &missing {
             out.fault(entry.name.clone(), format!("blob {digest} is missing or has another size"));
         }
-        if let Err(e) = walked
+        if let Err(e) = walk
             && !damaged.contains(&e.subject)
             && !missing.contains(&e.subject)
         {
@@ -209,10 +209,13 @@ impl Store {
     /// Copy the image or index `descriptor` with all that is below it; foreign layers only if they are there, and of an
     /// index what the other layout has.
     pub fn copy_image(&self, from: &Store, descriptor: &Descriptor) -> Result<()> {
-        self.copy_below(from, descriptor, 0)
+        self.copy_below(from, descriptor, 0, &mut BTreeSet::new())
     }
 
-    fn copy_below(&self, from: &Store, descriptor: &Descriptor, depth: usize) -> Result<()> {
+    fn copy_below(&self, from: &Store, descriptor: &Descriptor, depth: usize, seen: &mut BTreeSet<Digest>) -> Result<()> {
+        if !seen.insert(descriptor.digest.clone()) {
+            return Ok(());
+        }
         if depth >= MOST_DEPTH {
             return Err(too_deep(descriptor));
         }
@@ -220,7 +223,7 @@ impl Store {
         for child in document.children() {
             match &document {
                 Document::Index(_) if !from.has(child) => {}
-                Document::Index(_) => self.copy_below(from, child, depth + 1)?,
+                Document::Index(_) => self.copy_below(from, child, depth + 1, seen)?,
                 Document::Manifest(_) if child.is_foreign() && !from.has(child) => {}
                 Document::Manifest(_) => self.copy_blob(from, child)?,
             }
