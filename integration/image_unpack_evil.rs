@@ -409,6 +409,65 @@ fn what_is_nested_beyond_all_paths_is_removed() {
     }
 }
 
+/// What `docker save` writes can be just as bad.
+#[test]
+fn an_archive_of_an_image_is_read_as_carefully() {
+    needs_root!();
+    let place = Place::new("archive");
+    let refused = |word: &str| {
+        let out = place.ctl(&["unpack", "docker-archive:image.tar", "bundle"]).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(!out.status.success() && said.contains(word), "{word:?} is not in: {said}");
+        place.assert_nothing_left();
+    };
+    // A name of three GiB, all of which would be in memory; on disk it is a hole.
+    let file = fs::File::create(place.path("image.tar")).unwrap();
+    std::io::Write::write_all(&mut &file, &Header { size: 3 << 30, ..header(b'L', b"././@LongLink") }.block()).unwrap();
+    file.set_len((3 << 30) + 4096).unwrap();
+    refused("1048576 are allowed");
+    let raw = layer(Tar::new().file("f", "content"));
+    let config = json!({"os": "linux", "architecture": "amd64", "config": {"Cmd": ["x"]}, "rootfs": {"type": "layers", "diff_ids": [raw.diff_id]}}).to_string();
+    let manifest = |layer: &str| json!([{"Config": "config.json", "RepoTags": null, "Layers": [layer]}]).to_string();
+    let archive = |named: &str| Tar::new().file("manifest.json", &manifest(named)).file("config.json", &config).raw(&header(b'0', b"a/layer.tar"), &raw.bytes);
+    let whole = archive("a/layer.tar").end();
+    fs::write(place.path("image.tar"), &whole[..whole.len() - 1024 - 500]).unwrap();
+    refused("in the middle of a/layer.tar");
+    fs::write(place.path("image.tar"), archive("../../etc/passwd").end()).unwrap();
+    refused("there is no ../../etc/passwd in it");
+    fs::write(place.path("image.tar"), archive("b").symlink("b", "../../../../etc/passwd").end()).unwrap();
+    refused("there is no b in it");
+    fs::write(place.path("image.tar"), archive("b").symlink("b", "b").end()).unwrap();
+    refused("there is no b in it");
+    // Old ones have links to the layers that they share: symbolic ones from where they are, hard ones from the top.
+    for (number, link) in [Tar::new().symlink("b/layer.tar", "../a/layer.tar"), Tar::new().hard_link("b/layer.tar", "a/layer.tar")].into_iter().enumerate() {
+        let Tar(bytes) = archive("b/layer.tar");
+        fs::write(place.path("image.tar"), Tar([bytes, link.0].concat()).end()).unwrap();
+        let bundle = format!("bundle{number}");
+        let out = place.ctl(&["unpack", "docker-archive:image.tar", &bundle]).output().unwrap();
+        assert!(out.status.success(), "{out:?}");
+        assert_eq!(fs::read_to_string(place.path(&format!("{bundle}/rootfs/f"))).unwrap(), "content");
+    }
+}
+
+#[test]
+fn more_layers_than_a_mount_takes() {
+    needs_root!();
+    let place = Place::new("morelayers").image((0..200).map(|n| Tar::new().file(&n.to_string(), "x")).collect());
+    place.refuses(&["--overlay"], &["more layers than mount(2) takes", "without --overlay"]);
+    place.unpack(&[]);
+}
+
+#[test]
+fn a_layer_that_is_kept_elsewhere_is_named() {
+    needs_root!();
+    let foreign = Blob { media: "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", ..layer(Tar::new().file("f", "x")) };
+    let place = Place::new("foreign").blobs(&[foreign], json!({"Cmd": ["x"]}));
+    let kept: Vec<_> = fs::read_dir(place.path("image/blobs/sha256")).unwrap().map(|e| e.unwrap().path()).collect();
+    // The only blob that is no JSON.
+    kept.iter().filter(|path| fs::read(path).unwrap()[0] != b'{').for_each(|path| fs::remove_file(path).unwrap());
+    each_way(&place, |place, flags| place.refuses(flags, &["a foreign layer, which is not fetched"]));
+}
+
 #[test]
 fn a_user_that_overflows_is_refused() {
     needs_root!();

@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(text) = std::str::from_utf8(data) {
-        let _ = Patterns::parse(text).map(|patterns| patterns.judge(data));
+        // The time that it takes goes with the product of both lengths.
+        let _ = Patterns::parse(text).map(|patterns| patterns.judge(&data[..data.len().min(40)]));
     }
     let Ok(file) = Dockerfile::parse("Dockerfile", data) else { return };
     let platform = Platform { os: "linux".into(), architecture: "amd64".into(), ..Platform::default() };

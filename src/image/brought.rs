@@ -53,6 +53,9 @@ impl Brought {
     /// A layer's compressed bytes: a file, or a pipe that is written to as they come.
     pub fn open(&self, layer: &Descriptor) -> Result<OwnedFd> {
         match &self.from {
+            From::Here(opened) if layer.is_foreign() && !opened.store.has(layer) => {
+                Err(Error::other("reading layer", layer.digest.to_string(), "it is a foreign layer, which is not fetched"))
+            }
             From::Here(opened) => Ok(opened.store.open_blob(&layer.digest)?.into()),
             From::Registry(pull) => {
                 let stream = pull.layer_stream(layer)?;

@@ -18,6 +18,9 @@ use std::sync::Once;
 /// Where, below a staging directory, layers are mounted that another is put down over.
 pub(super) const MERGED: &str = "merged";
 
+/// mount(2) reads a page of options, and cuts what is more.
+const MOST_OPTIONS: usize = 4096;
+
 /// Layers to be mounted, the highest first. As long as it lives, none is removed.
 #[derive(Debug)]
 pub struct Stack {
@@ -138,6 +141,9 @@ fn by_kernel(root: &Path, names: &[String], rest: &[u8], target: &CStr) -> sys::
     let lower: Vec<String> = names.iter().map(|name| format!("{name}/{FILES}")).collect();
     let marks: &[u8] = if ids::ours().are_all() { b"" } else { b",userxattr" };
     let options = [b"lowerdir=", lower.join(":").as_bytes(), rest, marks].concat();
+    if options.len() >= MOST_OPTIONS {
+        return Err(Errno(libc::E2BIG));
+    }
     let options = CString::new(options).map_err(|_| Errno(libc::EINVAL))?;
     let root = CString::new(root.as_os_str().as_encoded_bytes()).map_err(|_| Errno(libc::EINVAL))?;
     const DIRECTORY: i32 = libc::O_RDONLY | libc::O_DIRECTORY;
@@ -161,6 +167,7 @@ fn by_daemon(root: &Path, names: &[String], rest: &[u8], target: &Path, refused:
 
 fn advice(e: Errno) -> &'static str {
     match (ids::ours().are_all(), e.0) {
+        (_, libc::E2BIG) => "there are more layers than mount(2) takes, some 140: unpack a copy (unpack without --overlay, run --copy)",
         (true, libc::EINVAL) => "the store must be on a file system that overlayfs takes, so none that is an overlay itself: --store DIR",
         (true, _) => "",
         (false, _) => {

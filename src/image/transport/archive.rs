@@ -7,11 +7,15 @@ use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 use crate::image::store::{Entry, Store, failed};
 use crate::image::unpack::decompress::{Compression, Decoder};
+use crate::image::unpack::entry as tar_entry;
+use crate::image::unpack::reader::Reader;
 use crate::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -97,7 +101,7 @@ impl<'a> Archive<'a> {
         if !matches!(Compression::of(&start[..n]), Ok(Compression::None)) {
             return Err(Error::other("reading", path.display().to_string(), "it is compressed as a whole").hint("decompress it first"));
         }
-        let members = members(&file).map_err(|e| Error::other("reading", path.display().to_string(), e))?;
+        let members = members(&file).map_err(|e| e.within(&format!("reading {}", path.display())))?;
         Ok(Archive { path, file, members })
     }
 
@@ -143,23 +147,31 @@ impl<'a> Archive<'a> {
     }
 }
 
-fn members(file: &File) -> io::Result<BTreeMap<PathBuf, Member>> {
-    let mut all = BTreeMap::new();
-    let mut archive = tar::Archive::new(file);
-    for entry in archive.entries_with_seek()? {
-        let entry = entry?;
-        let kind = entry.header().entry_type();
-        let member = if kind.is_file() {
-            Member::Content(entry.raw_file_position(), entry.size())
-        } else if let (true, Some(target)) = (kind.is_symlink() || kind.is_hard_link(), entry.link_name()?) {
-            Member::Link(target.into_owned())
-        } else {
-            continue;
+/// Read by the same reader as layers, which keeps little of what it reads.
+fn members(file: &File) -> Result<BTreeMap<PathBuf, Member>> {
+    let wrong = |cause: String| Error::other("reading the archive", "", cause);
+    let length = file.metadata().map_err(|e| Error::io(&e, "looking at the archive", ""))?.len();
+    let (mut reader, mut entry, mut all) = (Reader::new(BufReader::new(file)), tar_entry::Entry::default(), BTreeMap::new());
+    while reader.next(&mut entry)? {
+        let start = reader.pass_over()?;
+        if entry.path.len().max(entry.link.len()) > libc::PATH_MAX as usize {
+            return Err(wrong(format!("a name is too long: {}", entry.shown())));
+        }
+        let target = PathBuf::from(OsStr::from_bytes(&entry.link));
+        let member = match entry.kind {
+            tar_entry::Kind::File if entry.parts.is_none() && start + entry.size > length => {
+                return Err(wrong(format!("it ends in the middle of {}", entry.shown())));
+            }
+            tar_entry::Kind::File if entry.parts.is_none() => Member::Content(start, entry.size),
+            tar_entry::Kind::Symlink => Member::Link(target),
+            // Its target is named from the top.
+            tar_entry::Kind::HardLink => Member::Link(Path::new("/").join(target)),
+            _ => continue,
         };
         if all.len() == MOST_MEMBERS {
-            return Err(io::Error::other(format!("there are more than {MOST_MEMBERS} files in it")));
+            return Err(wrong(format!("there are more than {MOST_MEMBERS} files in it")));
         }
-        all.insert(clean(&entry.path()?), member);
+        all.insert(clean(Path::new(OsStr::from_bytes(&entry.path))), member);
     }
     Ok(all)
 }

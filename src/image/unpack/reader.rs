@@ -8,7 +8,7 @@ use super::entry::{Entry, Kind, show};
 use super::header::{self, BLOCK, Block, Meaning, malformed};
 use super::pax::{MOST_PARTS, Records, decimal};
 use crate::{Error, Result};
-use std::io::{BufRead, ErrorKind};
+use std::io::{BufRead, ErrorKind, Seek, SeekFrom};
 
 /// Bytes that long names and PAX records may have: what Go's reader allows.
 const MOST_RECORDS: u64 = 1 << 20;
@@ -94,6 +94,19 @@ impl<R: BufRead> Reader<R> {
             }
             self.input.consume(n);
         }
+    }
+
+    /// Where the current entry's content begins. The entry is done with: it is passed over without being read.
+    pub fn pass_over(&mut self) -> Result<u64>
+    where
+        R: Seek,
+    {
+        let start = self.input.stream_position().map_err(from_io)?;
+        let end = start + self.content + self.padding;
+        // Of what is in the buffer already nothing is lost by this: archives of small files are no archives of images.
+        self.input.seek(SeekFrom::Start(end)).map_err(from_io)?;
+        (self.content, self.padding) = (0, 0);
+        Ok(start)
     }
 
     fn set_content(&mut self, size: u64) -> Result<()> {
