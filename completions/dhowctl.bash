@@ -14,7 +14,7 @@ _dhowctl_flags() {
 	login) echo --username= -u= --password-stdin $registry --help -h ;;
 	push) echo $transfer --help -h ;;
 	rmi) echo --keep-blobs --help -h ;;
-	run) echo --name= --tty -t --no-tty -T --host-network --copy --runtime= --runtime-root= $bring --help -h ;;
+	run) echo --name= --tty -t --no-tty -T --host-network --env= -e= --user= -u= --workdir= -w= --entrypoint= --volume= -v= --interactive -i --rm --copy --runtime= --runtime-root= $bring --help -h ;;
 	unpack) echo --overlay --tty -t --host-network $bring --help -h ;;
 	prune | verify) echo --format= --help -h ;;
 	help | logout | tag | unshare | version) echo --help -h ;;

@@ -215,6 +215,11 @@ fn what_is_not_there() {
     scratch.ctl(&["fetch", "a/B"]).fails(1, &["invalid image reference", "lower-case"]);
     scratch.ctl(&["inspect", "nothing"]).fails(1, &["looking for image nothing", "dhowctl fetch"]);
     scratch.ctl(&["fecth", "x"]).fails(1, &["did you mean fetch?"]);
+    for (word, advice) in
+        [("pull", "fetch"), ("image", "images"), ("save", "fetch -o docker-archive:FILE"), ("load", "docker-archive:FILE"), ("ps", "dhow list")]
+    {
+        scratch.ctl(&[word, "x"]).fails(1, &[advice]);
+    }
 }
 
 #[test]
@@ -397,6 +402,14 @@ fn the_store_s_commands() {
     for word in ["[\"/bin/busybox\",\"true\"]", "Env", "PATH=/bin", "in 2 layers", "by hand", "sha256:"] {
         assert!(shown.ok().contains(word), "{word}: {}", shown.out);
     }
+    // What the list shows is a name, too.
+    let listed = scratch.ctl(&["images"]).ok().to_string();
+    let digest = listed.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap();
+    for short in [digest, digest.strip_prefix("sha256:").unwrap(), &digest[7..14]] {
+        assert!(scratch.ctl(&["inspect", short]).ok().contains(digest), "{short}");
+    }
+    scratch.ctl(&["inspect", &digest[7..12]]).fails(1, &["looking for image"]);
+    scratch.ctl(&["inspect", &format!("sha512:{}", &digest[7..])]).fails(1, &["looking for image"]);
     scratch.ctl(&["rmi", &name]).ok();
     scratch.assert_sound();
     assert_eq!(scratch.ctl(&["prune"]).ok(), "removed 0 blobs, 0 B");

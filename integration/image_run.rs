@@ -109,6 +109,56 @@ fn the_status_is_the_program_s() {
     b.assert_nothing_left();
 }
 
+/// Docker's flags, which say otherwise than the image.
+#[test]
+fn what_is_said_beside_the_image() {
+    needs_root!();
+    let b = Box::new("beside");
+    let show = "echo $FROM-$B-$C; /bin/busybox pwd; id -u; id -g; ls /x; cat /x/file; echo new >/x/new";
+    let host = b.scratch.path("host");
+    fs::create_dir(&host).unwrap();
+    fs::write(host.join("file"), "the host's\n").unwrap();
+    let mut command = b.scratch.ctl_command(&b.words(&[
+        "--rm",
+        "-i",
+        "-e",
+        "FROM=me",
+        "-e",
+        "B",
+        "--env=C=1=2",
+        "-v",
+        "./host:/x",
+        "-w",
+        "/etc",
+        "oci:image",
+        "sh",
+        "-c",
+        show,
+    ]));
+    let input = fs::File::open("/dev/null").unwrap();
+    command.env("B", "mine").stdin(input);
+    assert_eq!(b.scratch.spawn(command).finish().ok(), "me-mine-1=2\n/etc\n0\n0\nfile\nthe host's");
+    assert_eq!(fs::read_to_string(host.join("new")).unwrap(), "new\n");
+    let readonly = b.run(&["-v", "./host:/x:ro", "-u", "5:6", "--entrypoint", "sh", "oci:image", "-c", "id -u; id -g; echo no >/x/file"]);
+    assert_eq!((readonly.code, readonly.out.as_str()), (1, "5\n6\n"));
+    assert!(readonly.err.contains("Read-only file system"), "{}", readonly.err);
+    // The image's Cmd was for the other program.
+    b.run(&["--entrypoint", "", "oci:image"]).fails(1, &["neither Entrypoint nor Cmd"]);
+    for (args, word) in [
+        (vec!["-v", "data:/x", "oci:image"], "no named volumes"),
+        (vec!["-v", "/nowhere:/x", "oci:image"], "/nowhere"),
+        (vec!["-w", "etc", "oci:image"], "not absolute"),
+        (vec!["-u", "nobody", "oci:image"], "nobody"),
+        (vec!["-d", "oci:image"], "dhow run --detach"),
+        (vec!["-p", "80:80", "oci:image"], "--host-network"),
+        (vec!["./host"], "it is no bundle"),
+        (vec!["/nowhere/at/all"], "no such bundle"),
+    ] {
+        b.run(&args).fails(1, &[word]);
+    }
+    b.assert_nothing_left();
+}
+
 /// As a shell, Docker and Podman have it.
 #[test]
 fn a_program_that_cannot_be_run_is_127_or_126() {

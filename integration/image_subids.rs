@@ -50,6 +50,10 @@ fn run_as_another_user_and_on_the_host_s_network() {
     assert_eq!(caller.sh("dhowctl run -q $IMAGE").succeeds().out, said);
     assert_eq!(caller.sh("dhowctl run -q --host-network $IMAGE sh -c 'test -s /etc/hosts && ls /sys/class/net >/dev/null && id -u'").ok(), "33");
     assert_eq!(caller.sh("dhowctl run -q --copy $IMAGE").succeeds().out, said);
+    // A directory of the caller's, to be written to and to be read, on whatever kind of mount it is.
+    let script = "mkdir shared && echo in >shared/file && dhowctl run -q -u 0 -v ./shared:/x $IMAGE sh -c 'cat /x/file; echo out >/x/new' && cat shared/new; \
+        dhowctl run -q -u 0 -v ./shared:/x:ro -v /usr:/y:ro $IMAGE sh -c 'ls /x; [ -e /y/bin ] && echo no >/x/new' || echo $?";
+    assert_eq!(caller.sh(script).out, "in\nout\nfile\nnew\n1\n");
     caller.assert_nothing_left();
 }
 

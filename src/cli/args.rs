@@ -55,6 +55,12 @@ pub fn split(argv: &[OsString], own: &Command, inherited: Option<&Command>, end:
         let (arg, is_own) = match (find(own, name), inherited.and_then(|c| find(c, name))) {
             (Some(arg), _) => (arg, true),
             (None, Some(arg)) => (arg, false),
+            (None, None) if spread(own, word).is_some() => {
+                for arg in spread(own, word).unwrap_or_default() {
+                    set_switch(arg, None, &mut out.own, &mut out.off)?;
+                }
+                continue;
+            }
             (None, None) => return Err(Error::usage(format!("flag provided but not defined: -{}", name.to_string_lossy()))),
         };
         let Split { own, inherited, off, .. } = &mut out;
@@ -87,6 +93,13 @@ fn as_flag(word: &OsStr) -> Option<(&OsStr, Option<&OsStr>)> {
         None => (name, None),
     };
     Some((OsStr::from_bytes(name), value))
+}
+
+/// `-it`: switches of one letter each, which Go's programs don't know, so that nobody means anything else by it.
+fn spread<'a>(command: &'a Command, word: &OsStr) -> Option<Vec<&'a Arg>> {
+    let letters = word.to_str()?.strip_prefix('-')?;
+    let is_switch = |arg: &&Arg| matches!(arg.get_action(), ArgAction::SetTrue);
+    letters.chars().map(|letter| command.get_arguments().find(|arg| arg.get_short() == Some(letter)).filter(is_switch)).collect()
 }
 
 /// By the long name or the short one, however many dashes were typed.
@@ -202,6 +215,14 @@ mod tests {
         for line in ["-bundle x id", "--bundle x id", "-bundle=x id", "--bundle=x id", "-b x id", "--b=x id", "id -b x"] {
             let got = run(line, FlagsEnd::Never).unwrap();
             assert_eq!((got.own, got.positionals), (words("--bundle=x"), words("id")), "{line}");
+        }
+    }
+
+    #[test]
+    fn switches_of_a_letter_may_stand_together() {
+        assert_eq!(run("-fh ID", FlagsEnd::Never).unwrap(), Split { own: words("--force --help"), positionals: words("ID"), ..Split::default() });
+        for line in ["-fb x", "--fh", "-fx", "-fh=true"] {
+            assert!(run(line, FlagsEnd::Never).unwrap_err().contains("not defined"), "{line}");
         }
     }
 

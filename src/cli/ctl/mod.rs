@@ -2,6 +2,7 @@
 //!
 //! Shaped as dhow's: a file for each command, a [`Verb`] is a constant. Flags are read in the same way ([`super::args`]).
 
+mod beside;
 mod bring;
 mod build;
 mod fetch;
@@ -92,6 +93,34 @@ static VERBS: [&Verb; 16] = [
     &verify::VERB,
     &version::VERB,
 ];
+
+/// Docker's words for what goes by another name here.
+const HABITS: [(&[&str], &str); 6] = [
+    (&["pull"], "Docker's pull is fetch here"),
+    (&["image", "ls"], "images lists them; fetch, push, inspect, tag, rmi and prune have names of their own"),
+    (&["history"], "inspect shows an image's history"),
+    (&["save", "export"], "fetch -o docker-archive:FILE writes what docker load reads"),
+    (&["load", "import"], "unpack, run and push read docker-archive:FILE as it is"),
+    (
+        &["ps", "create", "start", "stop", "kill", "rm", "exec", "logs", "container"],
+        "run is for the foreground; unpack and dhow run --detach make a container that stays, which dhow list, exec, kill and delete know",
+    ),
+];
+
+/// And flags that say what there isn't.
+const FLAG_HABITS: [(&[&str], &str); 2] = [
+    (&["d", "detach"], "run is for the foreground; a container that stays is made by unpack and dhow run --detach"),
+    (&["p", "publish", "P", "publish-all"], "there are no published ports; --host-network gives the host's network"),
+];
+
+fn with_habits(verb: &Verb, e: Error) -> Error {
+    let said = e.to_string();
+    let advice = FLAG_HABITS.iter().find(|(names, _)| verb.name == "run" && names.iter().any(|name| said.ends_with(&format!("not defined: -{name}"))));
+    match advice {
+        Some((_, advice)) => e.hint(*advice),
+        None => e,
+    }
+}
 
 /// What a command gets.
 pub(crate) struct Call {
@@ -204,7 +233,7 @@ fn dispatch(argv: &[OsString]) -> Result<u8, Stop> {
         unknown_command(&program, &name.to_string_lossy())
     })?;
     let command = verb.command();
-    let split = args::split(rest, &command, Some(&globals()), verb.flags_end).inspect_err(|_| configure(false))?;
+    let split = args::split(rest, &command, Some(&globals()), verb.flags_end).map_err(|e| with_habits(verb, e)).inspect_err(|_| configure(false))?;
     let options = Globals::read([first.own, split.inherited])?;
     configure(options.switch("debug"));
     if options.switch("help") || split.own.iter().any(|flag| flag == "--help") {
@@ -230,9 +259,11 @@ fn find_verb(name: &str) -> Option<&'static Verb> {
 
 fn unknown_command(program: &str, name: &str) -> Stop {
     let names: Vec<&str> = VERBS.iter().map(|verb| verb.name).collect();
-    let advice = match crate::spec::validate::suggest::closest(name, &names) {
-        Some(near) => format!("did you mean {near}?"),
-        None => format!("{program} help lists them"),
+    let habit = HABITS.iter().find(|(words, _)| words.contains(&name));
+    let advice = match (habit, crate::spec::validate::suggest::closest(name, &names)) {
+        (Some((_, advice)), _) => advice.to_string(),
+        (None, Some(near)) => format!("did you mean {near}?"),
+        (None, None) => format!("{program} help lists them"),
     };
     Stop::usage(format!("there is no command {name:?} ({advice})"))
 }

@@ -4,7 +4,7 @@
 //! namespace of our own, so that no mount outlives us.
 
 use super::args::{FlagsEnd, path, switch, text};
-use super::{Call, Verb, bring};
+use super::{Call, Verb, beside, bring};
 use crate::image::bundle::{self, Overlay, Request};
 use crate::image::convert::Wishes;
 use crate::image::ids::{self, Need};
@@ -25,6 +25,7 @@ pub(crate) const VERB: Verb = Verb {
     details: "The container is gone when its program ends, and so is what it wrote if it was made from an image. COMMAND\n\
         takes the place of the image's Cmd, or of the bundle's args. The exit code is the program's.\n\n  \
         dhowctl run debian:12 cat /etc/os-release\n  \
+        dhowctl run -it -e DEBUG=1 -v ./src:/src:ro -w /src python:3.11 bash\n  \
         dhowctl run --host-network nginx:1.27\n  \
         dhowctl run ./bundle",
     positionals: (1, usize::MAX),
@@ -39,6 +40,7 @@ pub(crate) const VERB: Verb = Verb {
             path("runtime", "FILE", "the runtime (default: dhow beside dhowctl, or in $PATH)"),
             path("runtime-root", "DIR", "--root of the runtime"),
         ];
+        all.extend(beside::flags());
         all.extend(bring::flags());
         all
     },
@@ -66,6 +68,12 @@ fn run(call: &Call) -> Result<u8> {
     let place_is_bundle = place.join("config.json").is_file();
     signals.clean_up_on_signal();
     let live = Live::begin(&runs, call.text("name"), runtime)?;
+    if place_is_bundle {
+        beside::refuse_for_bundle(call)?;
+    } else if place.is_dir() || call.word(0)?.starts_with(['/', '.']) {
+        let cause = if place.is_dir() { "there is no config.json in it, so it is no bundle" } else { "there is no such bundle" };
+        return Err(Error::other("running", place.display().to_string(), cause).hint("images have names without a slash or dot in front").into());
+    }
     let made = if place_is_bundle { of_bundle(call, place, command, &live) } else { of_image(call, command, &live) };
     match (made, signals.code()) {
         (Ok(bundle), _) => Ok(live.run(&bundle, &signals)?),
@@ -106,7 +114,8 @@ fn of_image(call: &Call, command: Vec<String>, live: &Live) -> Result<PathBuf> {
     let options = bring::options(call)?;
     let terminal = call.switch("tty") || (!call.switch("no-tty") && std::io::stdin().is_terminal() && std::io::stdout().is_terminal());
     let brought = bring::begin(call, call.word(0)?)?;
-    let wishes = Wishes { now: true, command, terminal, host_network: call.switch("host-network"), ..Wishes::for_us(&options.owners) };
+    let wishes =
+        Wishes { now: true, mounts: beside::mounts(call)?, command, terminal, host_network: call.switch("host-network"), ..Wishes::for_us(&options.owners) };
     let overlay = match (are_root() && !call.switch("copy"), ids::ours().are_all()) {
         (false, _) => Overlay::No,
         (true, true) => Overlay::Yes,
@@ -118,7 +127,8 @@ fn of_image(call: &Call, command: Vec<String>, live: &Live) -> Result<PathBuf> {
     if matches!(options.owners, Owners::Mapped(..)) {
         live.let_others_pass()?;
     }
-    let (store, image) = (brought.store.clone(), brought.image.clone());
+    let (store, mut image) = (brought.store.clone(), brought.image.clone());
+    beside::apply(call, &mut image.config.config)?;
     let open = |layer: &crate::image::Descriptor| brought.open(layer);
     let request = Request { store: &store, image: &image, open: &open, overlay, options, wishes };
     match bundle::fill(&request, &live.dir, &live.dir) {

@@ -7,7 +7,7 @@ use super::ImageConfig;
 use super::ids;
 use super::unpack::{IdRange, Owners};
 use crate::spec::defaults::{host_sys, mount, namespace};
-use crate::spec::{IdMapping, OCI_VERSION, Process, Root, Spec};
+use crate::spec::{IdMapping, Mount, OCI_VERSION, Process, Root, Spec};
 use crate::sys::process::{getegid, geteuid};
 use crate::{Error, Result, log};
 use std::collections::BTreeMap;
@@ -21,6 +21,8 @@ pub struct Wishes {
     /// `root.path`.
     pub root: String,
     pub terminal: bool,
+    /// Behind those that every container has.
+    pub mounts: Vec<Mount>,
     /// No network namespace of its own.
     pub host_network: bool,
     /// For a cgroup namespace, which Docker gives on cgroup v2.
@@ -126,6 +128,7 @@ pub fn convert(config: &ImageConfig, rootfs: BorrowedFd, wishes: &Wishes) -> Res
         ..Spec::default()
     };
     adapt(&mut spec, wishes);
+    spec.mounts.extend(wishes.mounts.iter().cloned());
     Ok(spec)
 }
 

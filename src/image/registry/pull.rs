@@ -77,7 +77,17 @@ impl Pull {
     /// Resolve `reference` and begin to fetch all blobs. Returns when manifest and config are known.
     pub fn start(client: &Client, store: &Store, reference: &Reference, want: &Want, progress: &Progress) -> Result<Pull> {
         let hold = store.hold()?;
-        let mut resolver = Resolver { store, reference, want, remotes: client.remotes(reference)?, documents: Vec::new(), seen: BTreeSet::new(), size: 0, blobs: Vec::new(), image: None };
+        let mut resolver = Resolver {
+            store,
+            reference,
+            want,
+            remotes: client.remotes(reference)?,
+            documents: Vec::new(),
+            seen: BTreeSet::new(),
+            size: 0,
+            blobs: Vec::new(),
+            image: None,
+        };
         let top = resolver.top()?;
         let entry = resolver.gather(&top.0, top.1, 0)?;
         let Resolver { remotes, documents, mut blobs, image, .. } = resolver;
@@ -194,8 +204,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 fn too_many(index: &Descriptor) -> Error {
     let cause = format!("there are more than {MOST_DOCUMENTS} manifests in it, or they have more than {MOST_DOCUMENT_BYTES} bytes");
-    Error::other("reading image", index.digest.to_string(), cause)
-        .hint("--platform fetches one of them")
+    Error::other("reading image", index.digest.to_string(), cause).hint("--platform fetches one of them")
 }
 
 /// From the reference to the blobs.

@@ -107,8 +107,10 @@ impl Store {
             let digest = reference.digest()?;
             all.iter().find(|e| &e.descriptor.digest == digest && e.name.parse::<Reference>().is_ok_and(|r| r.name() == reference.name()))
         });
-        let by_digest = || name.parse::<Digest>().ok().and_then(|digest| all.iter().find(|e| e.descriptor.digest == digest));
-        found.or_else(by_digest).cloned().ok_or_else(|| self.unknown(name, &all))
+        match found.or_else(|| by_digest(&all, name)) {
+            Some(entry) => Ok(entry.clone()),
+            None => Err(self.unknown(name, &all)),
+        }
     }
 
     /// The only entry of a layout.
@@ -134,4 +136,17 @@ impl Store {
             None => error.hint("`dhowctl images` lists what there is, `dhowctl fetch` brings more"),
         }
     }
+}
+
+/// By the digest, or by as much of its beginning as `images` shows or people type, if it is one image's alone.
+fn by_digest<'a>(all: &'a [Entry], name: &str) -> Option<&'a Entry> {
+    const LEAST: usize = 6;
+    let (algorithm, hex) = name.split_once(':').map_or((None, name), |(algorithm, hex)| (Some(algorithm), hex));
+    if hex.len() < LEAST || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return None;
+    }
+    let matches = |digest: &Digest| algorithm.is_none_or(|name| name == digest.algorithm().name()) && digest.hex().starts_with(hex);
+    let mut found = all.iter().filter(|e| matches(&e.descriptor.digest));
+    let first = found.next()?;
+    found.all(|e| e.descriptor.digest == first.descriptor.digest).then_some(first)
 }

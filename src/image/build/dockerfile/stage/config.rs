@@ -195,7 +195,9 @@ fn healthcheck(instruction: &Instruction, command: Option<&Command>) -> Result<H
         if value != 0 && value < 1_000_000 { Err(format!("--{name} is less than a millisecond")) } else { Ok(value) }
     };
     let retries = instruction.flag("retries").filter(|text| !text.is_empty());
-    let retries = retries.map_or(Ok(0), |text| text.parse::<u32>().map_err(|_| format!("--retries is {text:?}: a number is needed")))?;
+    let retries = retries.map_or(Ok(0), |text| {
+        text.parse::<u32>().ok().filter(|n| i32::try_from(*n).is_ok()).ok_or_else(|| format!("--retries is {text:?}: a number is needed"))
+    })?;
     Ok(Healthcheck {
         test,
         interval: time("interval")?,

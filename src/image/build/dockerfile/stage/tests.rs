@@ -276,6 +276,7 @@ fn mistakes() {
         ("STOPSIGNAL nope", &["no signal"]),
         ("HEALTHCHECK --interval=5 CMD x", &["--interval", "1m30s"]),
         ("HEALTHCHECK --retries=x CMD x", &["--retries"]),
+        ("HEALTHCHECK --retries=2147483648 CMD x", &["--retries"]),
         ("ENV A=${B", &["} is missing"]),
         ("ENV A=\"b", &["no end"]),
         ("USER ${U:?who are you}", &["U: who are you"]),
