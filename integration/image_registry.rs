@@ -112,7 +112,27 @@ fn docker_s_schema_2() {
     assert_eq!(raw["mediaType"], media::DOCKER_MANIFEST);
     let inspected = scratch.ctl(&["inspect", "--format", "json", &name]).json();
     assert_eq!((inspected["layers"].as_array().unwrap().len(), &inspected["config"]["Labels"]["test"]), (2, &json!("v1")));
+    // In the store it stays what it was; skopeo and umoci look for OCI's alone, so elsewhere it becomes that.
+    scratch.ctl(&["fetch", "-o", "oci:out", &name]).ok();
+    let copied: Value = serde_json::from_str(&scratch.tool("skopeo", &["inspect", "--raw", "oci:out:docker"])).unwrap();
+    let types = [&copied["mediaType"], &copied["config"]["mediaType"], &copied["layers"][1]["mediaType"]];
+    assert_eq!(types, [media::MANIFEST, media::CONFIG, media::LAYER_GZIP]);
+    assert_eq!(copied["layers"][1]["digest"], raw["layers"][1]["digest"]);
+    scratch.tool("umoci", &["raw", "unpack", "--rootless", "--image", "out:docker", "rootfs"]);
+    scratch.ctl(&["--store", "out", "verify"]).ok();
     scratch.ctl(&["push", &name, &registry.name("b:docker")]).ok();
+    // With all platforms, the list too.
+    let list = json!({"schemaVersion": 2, "mediaType": media::DOCKER_LIST, "manifests": [
+        {"mediaType": media::DOCKER_MANIFEST, "digest": inspected["digest"], "size": inspected["manifest"]["size"], "platform": {"os": "linux", "architecture": "amd64"}}]});
+    let store = scratch.store();
+    let list = store.put(media::DOCKER_LIST, list.to_string().as_bytes()).unwrap();
+    store.set(&registry.name("b:list"), &list).unwrap();
+    scratch.ctl(&["push", &registry.name("b:list")]).ok();
+    scratch.ctl(&["fetch", "--all-platforms", "-o", "oci:out", &registry.name("b:list")]).ok();
+    let copied: Value = serde_json::from_str(&scratch.tool("skopeo", &["inspect", "--raw", "oci:out:list"])).unwrap();
+    assert_eq!((&copied["mediaType"], &copied["manifests"][0]["mediaType"]), (&json!(media::INDEX), &json!(media::MANIFEST)));
+    assert_eq!(copied["manifests"][0]["platform"]["architecture"], "amd64");
+    scratch.tool("skopeo", &["copy", "--all", "oci:out:list", "dir:copied"]);
     assert_eq!(digest_by_skopeo(&scratch, &registry.name("b:docker")), inspected["digest"]);
 }
 

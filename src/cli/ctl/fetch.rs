@@ -18,7 +18,7 @@ pub(crate) const VERB: Verb = Verb {
         dhowctl fetch nginx:1.27\n  \
         dhowctl fetch --platform linux/arm64 -o oci:DIR debian\n  \
         dhowctl fetch --insecure registry.lan:5000/a/b@sha256:…\n\n\
-        -o oci:DIR[:NAME]              an OCI image layout, by default named as the tag\n\
+        -o oci:DIR[:NAME]              an OCI image layout, by default named as the tag; what is Docker's becomes OCI's\n\
         -o docker-archive:FILE[:NAME]  what `docker load` reads",
     positionals: (1, 1),
     flags: || {
@@ -45,7 +45,7 @@ fn run(call: &Call) -> Result<u8> {
     let start = |store: &Store| Pull::start(&client, store, &reference, &want, &network::progress(call));
     let entry = match &target {
         None => start(&call.store()?)?.finish()?,
-        Some(Target::Layout { dir, name }) => start(&Store::open(dir)?)?.finish_as(name)?,
+        Some(Target::Layout { dir, name }) => start(&Store::open(dir)?)?.finish_as_oci(name)?,
         Some(Target::Archive { file, name }) => {
             let staging = Staging::begin(&call.store()?)?;
             let store = staging.store()?;

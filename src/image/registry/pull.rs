@@ -142,14 +142,19 @@ impl Pull {
     }
 
     /// Wait for everything, then let the reference stand for it.
-    pub fn finish(self) -> Result<Entry> {
-        let name = self.name.clone();
-        self.finish_as(&name)
+    pub fn finish(mut self) -> Result<Entry> {
+        self.wait()?;
+        self.name_it(&self.name)
     }
 
-    /// The same under another name.
-    pub fn finish_as(mut self, name: &str) -> Result<Entry> {
+    /// The same under another name, in a layout that is for others to read: as OCI's, whatever it came as.
+    pub fn finish_as_oci(mut self, name: &str) -> Result<Entry> {
         self.wait()?;
+        self.entry = self.store.as_oci(&self.entry)?;
+        self.name_it(name)
+    }
+
+    fn name_it(&self, name: &str) -> Result<Entry> {
         let entry = Entry { name: name.into(), descriptor: self.entry.clone() };
         self.store.set(&entry.name, &entry.descriptor)?;
         Ok(entry)

@@ -12,6 +12,7 @@
 mod collect;
 mod ingest;
 mod names;
+mod oci;
 
 pub use collect::{Fault, Pruned, Verified};
 pub use ingest::{Begin, Ingest};
