@@ -418,6 +418,8 @@ fn the_store_s_commands() {
     scratch.ctl(&["tag", &name, "mine"]).ok();
     assert_eq!(scratch.ctl(&["images", "-q"]).ok(), format!("{name}\ndocker.io/library/mine:latest"));
     assert!(scratch.ctl(&["images"]).ok().contains("linux/amd64"));
+    assert_eq!(scratch.ctl(&["images", "-q", "mine"]).ok(), "docker.io/library/mine:latest");
+    assert_eq!(scratch.ctl(&["images", "-q", "mine:other"]).ok(), "");
     let shown = scratch.ctl(&["inspect", "mine"]);
     for word in ["[\"/bin/busybox\",\"true\"]", "Env", "PATH=/bin", "in 2 layers", "by hand", "sha256:"] {
         assert!(shown.ok().contains(word), "{word}: {}", shown.out);

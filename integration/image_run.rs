@@ -151,6 +151,7 @@ fn what_is_said_beside_the_image() {
         (vec!["-u", "nobody", "oci:image"], "nobody"),
         (vec!["-d", "oci:image"], "dhow run --detach"),
         (vec!["-p", "80:80", "oci:image"], "--host-network"),
+        (vec!["--network", "host", "oci:image"], "--host-network"),
         (vec!["./host"], "it is no bundle"),
         (vec!["/nowhere/at/all"], "no such bundle"),
     ] {

@@ -273,6 +273,26 @@ fn whiteouts_hide_what_is_below_alone() {
     });
 }
 
+/// A directory's own name is that of nothing in it: what a layer has an entry for is not what the layer below has there.
+#[test]
+fn whiteouts_of_what_is_called_as_its_directory() {
+    needs_root!();
+    let below = || Tar::new().dir("app").file("app/app", "old").dir("lib").dir("lib/lib").file("lib/lib/x", "old").dir("d").dir("d/d").file("d/d/x", "old");
+    let above = || Tar::new().dir("app").file("app/.wh.app", "").dir("lib").file("lib/.wh.lib", "").dir("d").file("d/.wh..wh..opq", "").file("d/new", "");
+    let place = Place::new("samename").image(vec![below(), above(), Tar::new().file("other", "")]);
+    each_way(&place, |place, flags| {
+        place.unpack(flags);
+        assert!(!place.root("app/app").exists() && !place.root("lib/lib").exists() && !place.root("d/d").exists(), "{flags:?}");
+        assert!(place.root("app").is_dir() && place.root("lib").is_dir() && place.root("d/new").exists());
+    });
+    // The directory itself hidden and made again, in this order.
+    let place = Place::new("samename-whole").image(vec![below(), Tar::new().dir("lib").file(".wh.lib", "")]);
+    each_way(&place, |place, flags| {
+        place.unpack(flags);
+        assert_eq!(fs::read_dir(place.root("lib")).unwrap().count(), 0, "{flags:?}");
+    });
+}
+
 /// overlayfs's own marks in a layer would redirect or hide.
 #[test]
 fn overlayfs_s_words_are_not_the_image_s() {

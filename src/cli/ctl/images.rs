@@ -11,7 +11,10 @@ use serde::Serialize;
 pub(crate) const VERB: Verb = Verb {
     name: "images",
     about: "list the images of the store",
-    details: "SIZE is that of the blobs, compressed as they came; what images share counts for each.",
+    usage: "[IMAGE]",
+    details: "With IMAGE that one alone, or all tags of it if none is given. SIZE is that of the blobs, compressed as they came;\n\
+        what images share counts for each.",
+    positionals: (0, 1),
     flags: || vec![format(["table", "json"]), switch("quiet", "print the names only").short('q')],
     run,
     ..Verb::BASE
@@ -30,7 +33,13 @@ struct Row {
 fn run(call: &Call) -> Result<u8> {
     // Looking makes nothing: where there is no store there are no images.
     let rows: Vec<Row> = match Store::existing(&call.store_dir) {
-        Ok(store) => store.entries()?.iter().map(|entry| row(&store, entry)).collect(),
+        Ok(store) => {
+            let mut entries = store.entries()?;
+            if let Some(word) = call.positional(0)? {
+                entries.retain(|entry| is_meant(word, &entry.name));
+            }
+            entries.iter().map(|entry| row(&store, entry)).collect()
+        }
         Err(e) if e.kind == Kind::NotFound => Vec::new(),
         Err(e) => return Err(e.into()),
     };
@@ -47,6 +56,17 @@ fn run(call: &Call) -> Result<u8> {
         output::print(&output::table(&table))?;
     }
     Ok(0)
+}
+
+/// `word` is the entry's name, or its repository's without a tag.
+fn is_meant(word: &str, name: &str) -> bool {
+    let has_version = word.contains('@') || word.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    match (word.parse::<Reference>(), name.parse::<Reference>()) {
+        _ if word == name => true,
+        (Ok(word), Ok(name)) if has_version => word == name,
+        (Ok(word), Ok(name)) => word.name() == name.name(),
+        _ => false,
+    }
 }
 
 fn row(store: &Store, entry: &Entry) -> Row {
@@ -93,7 +113,24 @@ pub(crate) fn human(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::human;
+    use super::{human, is_meant};
+
+    #[test]
+    fn what_is_listed() {
+        let one = "localhost:5000/a/b:1";
+        for (word, name, meant) in [
+            (one, one, true),
+            ("localhost:5000/a/b", one, true),
+            ("localhost:5000/a/b:2", one, false),
+            ("localhost:5000/a", one, false),
+            ("nginx", "docker.io/library/nginx:1.27", true),
+            ("nginx:latest", "docker.io/library/nginx:1.27", false),
+            ("v1", "v1", true),
+            ("V1", "V 1", false),
+        ] {
+            assert_eq!(is_meant(word, name), meant, "{word} {name}");
+        }
+    }
 
     #[test]
     fn sizes_for_people() {

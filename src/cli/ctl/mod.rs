@@ -108,7 +108,8 @@ const HABITS: [(&[&str], &str); 6] = [
 ];
 
 /// And flags that say what there isn't.
-const FLAG_HABITS: [(&[&str], &str); 2] = [
+const FLAG_HABITS: [(&[&str], &str); 3] = [
+    (&["network", "net"], "its own without a connection, or with --host-network the host's"),
     (&["d", "detach"], "run is for the foreground; a container that stays is made by unpack and dhow run --detach"),
     (&["p", "publish", "P", "publish-all"], "there are no published ports; --host-network gives the host's network"),
 ];

@@ -131,7 +131,8 @@ impl Unpacker<'_> {
         self.tree.innermost_mut().changed = true;
         match entry.kind {
             Kind::File => self.file(name, entry, reader)?,
-            Kind::Directory => self.directory(path, name, entry)?,
+            // We are in it now, and it is marked.
+            Kind::Directory => return Ok(self.directory(path, name, entry)?),
             Kind::Symlink => self.symlink(name, entry)?,
             Kind::HardLink => self.hard_link(name, entry)?,
             Kind::Fifo | Kind::CharDevice | Kind::BlockDevice => self.node(name, entry)?,
