@@ -35,7 +35,7 @@ complete -c dhowctl -n __fish_use_subcommand -a unshare -d 'run a command where 
 complete -c dhowctl -n __fish_use_subcommand -a verify -d 'check every blob of the store against its digest'
 complete -c dhowctl -n __fish_use_subcommand -a version -d 'print the version'
 complete -c dhowctl -n '__fish_seen_subcommand_from help' -a 'build fetch help images inspect login logout prune push rmi run tag unpack unshare verify version'
-complete -c dhowctl -n '__fish_seen_subcommand_from fetch inspect push rmi run tag unpack' -a '(__dhowctl_images)'
+complete -c dhowctl -n '__fish_seen_subcommand_from fetch images inspect push rmi run tag unpack' -a '(__dhowctl_images)'
 complete -c dhowctl -n '__fish_seen_subcommand_from build run unpack' -a '(__fish_complete_directories)'
 
 # build

@@ -90,6 +90,16 @@ fn a_link_of_an_earlier_layer_is_followed_within_the_root() {
         let read = |name: &str| fs::read_to_string(place.root(name)).unwrap();
         assert_eq!((read("usr/lib/a"), read("usr/lib/b"), read("usr/lib/c")), ("new".into(), "b".into(), "c".into()));
     });
+    // Within one layer, to what another has: neither entry is of use alone.
+    let place = Place::new("leads-below").image(vec![
+        Tar::new().dir("usr").file("usr/old", "o").file("usr/kept", "k").file("f", "f"),
+        Tar::new().symlink("link", "usr").file("link/new", "n").file("link/.wh.old", "").file("f", "f").file("f/.wh.x", ""),
+    ]);
+    each_way(&place, |place, flags| {
+        place.unpack(flags);
+        assert!(place.root("link").is_symlink() && place.root("f").is_file());
+        assert_eq!((place.root("usr/new").exists(), place.root("usr/old").exists(), place.root("usr/kept").exists()), (true, false, true), "{flags:?}");
+    });
     let place = Place::new("earlier-out");
     let out = outside(&place);
     let place = place.image(vec![Tar::new().symlink("out", &out), Tar::new().file("out/pwned", "x")]);

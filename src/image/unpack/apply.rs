@@ -64,7 +64,10 @@ pub fn apply<R: BufRead>(reader: &mut Reader<R>, root: BorrowedFd, settings: &Se
         }
         match unpacker.put(&entry, reader) {
             Ok(()) => {}
-            Err(Stop::Failed(e)) => return Err(e),
+            Err(Stop::Failed(e)) => match unpacker.tree.leads_below.take() {
+                Some(path) => return Ok(Applied { needs_below: Some(format!("{} may lead to what is below", show(&path))), ..applied }),
+                None => return Err(e),
+            },
             Err(Stop::NeedsBelow(why)) => return Ok(Applied { needs_below: Some(why), ..applied }),
         }
         if let Some(implied) = unpacker.tree.implied.take().filter(|_| settings.way.is_layer()) {

@@ -65,6 +65,8 @@ pub(super) struct Tree<'r> {
     made: Option<Made>,
     /// The last directory that no entry names but others are in.
     pub implied: Option<Vec<u8>>,
+    /// Of a layer put down alone: what is no directory in it, but may lead to one in a layer below.
+    pub leads_below: Option<Vec<u8>>,
 }
 
 /// What this layer made or changed, as hashes of (inode of the directory, name): whiteouts leave it alone.
@@ -84,7 +86,7 @@ impl<'r> Tree<'r> {
         let failed = |e: Errno| e.error("openat", "opening", "the root file system");
         let fd = fs::openat(root, c".", DIRECTORY, 0).map_err(failed)?;
         let made = (way == Way::Above).then(|| Made { hashes: HashSet::new(), hasher: RandomState::new() });
-        let mut out = Tree { root, path: Vec::new(), levels: Vec::new(), name: CBuf::default(), way, privileged, acls, made, implied: None };
+        let mut out = Tree { root, path: Vec::new(), levels: Vec::new(), name: CBuf::default(), way, privileged, acls, made, implied: None, leads_below: None };
         if way != Way::Above {
             // Where the directory was made may have default ACLs; those are not the image's.
             let _ = tree::remove_xattr(fd.as_fd(), DEFAULT_ACL);
@@ -216,6 +218,7 @@ impl<'r> Tree<'r> {
             self.way.set_opaque(fd.as_fd()).map_err(|e| e.error("fsetxattr", "making opaque", show(prefix)))?;
             return Ok(Some((fd, Met::Fresh)));
         }
+        self.leads_below = self.way.is_layer().then(|| prefix.to_vec());
         Err(Error::other("opening the directory", show(prefix), "there is something else that is no directory and leads to none within the image"))
     }
 
