@@ -80,7 +80,7 @@ _dhowctl() {
 		[[ $positionals == 0 ]] && COMPREPLY=($(compgen -c -- "$cur")) || COMPREPLY=($(compgen -f -- "$cur"))
 	elif [[ $command == rmi || $positionals == 0 ]]; then
 		case $command in
-		images | prune | verify | version | login | logout) ;;
+		prune | verify | version | login | logout) ;;
 		*)
 			COMPREPLY=($(compgen -W "$("$program" "${store[@]}" images -q 2>/dev/null)" -- "$cur"))
 			[[ $command == run ]] && COMPREPLY+=($(compgen -d -- "$cur"))

@@ -136,7 +136,23 @@ fn docker_and_podman_read_what_dhowctl_brings_and_it_what_they_push() {
         command.args(args);
         d.machine.finish(command, callers::LIMIT).ok().to_string()
     };
-    let podman_run = |name: &str| podman(&["run", "--rm", "--runtime", "/usr/local/bin/dhow", "--cgroup-manager", "cgroupfs", "--ulimit", "nofile=20000:20000", "--ulimit", "nproc=1000:1000", "--network", "none", name]);
+    let podman_run = |name: &str| {
+        podman(&[
+            "run",
+            "--rm",
+            "--runtime",
+            "/usr/local/bin/dhow",
+            "--cgroup-manager",
+            "cgroupfs",
+            "--ulimit",
+            "nofile=20000:20000",
+            "--ulimit",
+            "nproc=1000:1000",
+            "--network",
+            "none",
+            name,
+        ])
+    };
     let image = images::busybox(&dir, "ours:1", &["cat", "/www/index.html"]);
     let (ours, dockers, podmans) = ("127.0.0.1:5000/by/dhowctl:1", "127.0.0.1:5000/by/docker:1", "127.0.0.1:5000/by/podman:1");
 

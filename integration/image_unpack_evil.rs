@@ -283,6 +283,34 @@ fn whiteouts_hide_what_is_below_alone() {
     });
 }
 
+/// What is in a directory that is hidden anyway makes no directory.
+#[test]
+fn a_whiteout_within_a_whiteout() {
+    needs_root!();
+    let below = Tar::new().dir("e").file("e/c", "old").dir("k").dir("k/e");
+    let place =
+        Place::new("within").image(vec![below, Tar::new().file(".wh.e", "").file("e/.wh.c", "").dir("k").file("k/.wh.e", "").file("k/e/.wh..wh..opq", "")]);
+    each_way(&place, |place, flags| {
+        place.unpack(flags);
+        assert!(!place.root("e").exists() && !place.root("k/e").exists(), "{flags:?}");
+    });
+}
+
+/// A directory that nobody named has the bit of the one that it is in, and hands its group on; entries say otherwise.
+#[test]
+fn a_group_is_not_inherited() {
+    needs_root!();
+    let shared = Header { mode: 0o2755, gid: 50, ..header(b'5', b"d") };
+    let place = Place::new("setgid").image(vec![Tar::new().raw(&shared, b"").file("d/a/f", "").dir("d/a/b").file("d/a/b/f", "")]);
+    each_way(&place, |place, flags| {
+        place.unpack(flags);
+        for (name, mode) in [("d/a/f", 0o644), ("d/a/b", 0o755), ("d/a/b/f", 0o644)] {
+            let meta = fs::metadata(place.root(name)).unwrap();
+            assert_eq!((meta.gid(), meta.mode() & 0o7777), (0, mode), "{name} {flags:?}");
+        }
+    });
+}
+
 /// A directory's own name is that of nothing in it: what a layer has an entry for is not what the layer below has there.
 #[test]
 fn whiteouts_of_what_is_called_as_its_directory() {
@@ -407,6 +435,13 @@ fn bombs_are_bounded() {
     place.refuses(&["--max-size", "1M"], &["--max-size sets the limit"]);
     place.unpack(&["--max-size", "9M"]);
     place.again();
+    // A file of three GiB of zeros, in frames of some bytes each.
+    let frame = zstd::encode_all(&vec![0; 8 << 20][..], 1).unwrap();
+    let start = Header { size: 3 << 30, ..header(b'0', b"zeros") }.block();
+    let bytes = [zstd::encode_all(&start[..], 1).unwrap(), frame.repeat(3 << 7)].concat();
+    let place = Place::new("ratio").blobs(&[Blob { bytes, ..layer(Tar::new()) }], json!({"Cmd": ["x"]}));
+    place.refuses(&[], &["more than 100 times its size", "--max-ratio sets the limit"]);
+    place.refuses(&["--max-ratio", "1000000", "--max-size", "1100M"], &["--max-size sets the limit"]);
     let many = (0..100).fold(Tar::new(), |tar, n| tar.file(&format!("f{n}"), ""));
     let place = Place::new("entries").image(vec![many.clone(), many]);
     place.refuses(&["--max-entries", "150"], &["--max-entries sets the limit"]);

@@ -412,7 +412,13 @@ impl Unpacker<'_> {
                 self.tree.hide((!opaque).then_some(hidden)).map_err(|e| failed("unlinkat", e, "applying the whiteout", entry))
             }
             Way::Layer | Way::UserLayer => {
-                self.tree.enter(dir, Some(times(entry)))?;
+                if !self.tree.enter(dir, None)? {
+                    // With the directory goes what is in it.
+                    if self.tree.ends_at_whiteout(dir) {
+                        return Ok(());
+                    }
+                    self.tree.enter(dir, Some(times(entry)))?;
+                }
                 self.tree.innermost_mut().changed = true;
                 self.mark_hidden(if opaque { None } else { Some(hidden) }).map_err(|e| failed("mknodat", e, "making the whiteout", entry))
             }

@@ -196,7 +196,7 @@ mod tests {
         symlink("../kept", dir.join("top/link")).unwrap();
         DirBuilder::new().mode(0o755).create(dir.join("top/closed")).unwrap();
         write(dir.join("top/closed/file"), "").unwrap();
-        set_permissions(dir.join("top/closed"), Permissions::from_mode(0)).unwrap();
+        set_permissions(dir.join("top/closed"), Permissions::from_mode(0o000)).unwrap();
         remove(File::open(&dir).unwrap().as_fd(), c"top", false).unwrap();
         assert!(dir.join("kept/file").exists() && !dir.join("top").exists());
         remove_dir_all(&dir).unwrap();

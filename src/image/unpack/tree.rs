@@ -123,6 +123,14 @@ impl<'r> Tree<'r> {
         Ok(true)
     }
 
+    /// Where [`Tree::enter`] stopped short of `dir`: is what comes next hidden by this very layer?
+    pub fn ends_at_whiteout(&mut self, dir: &[u8]) -> bool {
+        let start = if self.path.is_empty() { 0 } else { self.path.len() + 1 };
+        let rest = dir.get(start..).unwrap_or_default();
+        let name = self.name.set(rest.split(|b| *b == b'/').next().unwrap_or_default());
+        fs::lstatat(self.levels[self.levels.len() - 1].fd.as_fd(), name).is_ok_and(|stat| is_whiteout(&stat))
+    }
+
     /// Enter the directory `name` of the innermost one, which was made just now.
     pub fn enter_fresh(&mut self, name: &[u8]) -> Result<()> {
         let failed = |e: Errno| e.error("openat", "opening the directory", show(name));
@@ -179,12 +187,14 @@ impl<'r> Tree<'r> {
             },
             Err(e) => return Err(failed("openat", e)),
         };
+        let outer_setgid = self.innermost().setgid;
         extend(&mut self.path, &prefix[start..]);
         self.push(fd, met).map_err(|e| failed("fstat", e))?;
         let level = self.innermost_mut();
         level.mode = mode;
         if met == Met::Fresh {
-            (level.times, level.changed) = (times, true);
+            // mkdir(2) hands the bit down, with the group.
+            (level.times, level.changed, level.setgid) = (times, true, outer_setgid);
         }
         Ok(true)
     }
