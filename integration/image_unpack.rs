@@ -443,3 +443,97 @@ fn layers_are_pruned_when_nothing_is_made_of_them() {
     assert_eq!(shared.prune(&store).unwrap().layers, 3);
     assert_eq!(fs::read_dir(place.path("store/layers")).unwrap().count(), 1);
 }
+
+/// Numbers that are the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 33) as usize % sides
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.roll(all.len())]
+    }
+
+    /// Of few names, so that entries meet.
+    fn path(&mut self) -> String {
+        (0..=self.roll(3)).map(|_| self.one_of(&["a", "b", "c", "d", "e"])).collect::<Vec<_>>().join("/")
+    }
+
+    fn entry(&mut self, tar: Tar) -> Tar {
+        let path = self.path();
+        let (uid, gid) = (self.one_of(&[0, 5]), self.one_of(&[0, 6]));
+        let raw = |tar: Tar, kind, mode, path: &str, content: &[u8]| tar.raw(&Header { mode, uid, gid, ..header(kind, path.as_bytes()) }, content);
+        match self.roll(100) {
+            0..25 => raw(tar, b'0', self.one_of(&[0o644, 0o755, 0o4755, 0o600]), &path, &vec![b'x'; self.roll(9)]),
+            25..50 => raw(tar, b'5', self.one_of(&[0o755, 0o700, 0o1777, 0o2755]), &path, b""),
+            50..62 => tar.symlink(&path, self.one_of(&["a", "b/c", "/a", "../b", "../../../../a", "/c/d", ".", ".."])),
+            62..68 => tar.hard_link(&path, &self.path()),
+            68..88 => match path.rsplit_once('/') {
+                Some((dir, name)) => tar.file(&format!("{dir}/.wh.{name}"), ""),
+                None => tar.file(&format!(".wh.{path}"), ""),
+            },
+            88..94 => tar.file(&format!("{path}/.wh..wh..opq"), ""),
+            _ => raw(tar, b'6', 0o644, &path, b""),
+        }
+    }
+}
+
+/// What there is, but for times: of directories that no entry names they are as they come. overlayfs lists a whiteout
+/// that hides nothing in a directory which is in one layer alone; there is nothing of that name.
+fn shape(root: &Path) -> BTreeMap<String, String> {
+    let (mut out, mut rest) = (BTreeMap::new(), vec![root.to_path_buf()]);
+    while let Some(dir) = rest.pop() {
+        for path in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+            let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+            let content =
+                if meta.is_file() { fs::read(&path).unwrap() } else { fs::read_link(&path).unwrap_or_default().into_os_string().into_encoded_bytes() };
+            let text = format!("{:o} {}:{} {}", meta.mode(), meta.uid(), meta.gid(), String::from_utf8_lossy(&content));
+            out.insert(path.strip_prefix(root).unwrap().display().to_string(), text);
+            if meta.is_dir() {
+                rest.push(path);
+            }
+        }
+    }
+    out
+}
+
+/// Layers at random: as a copy and as an overlay they come to the same, and so with umoci, as far as it takes them too.
+#[test]
+fn layers_at_random() {
+    needs_root!();
+    let (mut taken, mut compared) = (0, 0);
+    for seed in 1..=50 {
+        let mut dice = Dice(0x9E37_79B9_7F4A_7C15u64.wrapping_mul(seed));
+        let layers = (0..=dice.roll(4)).map(|_| (0..=dice.roll(5)).fold(Tar::new(), |tar, _| dice.entry(tar))).collect();
+        let place = Place::new("random").image(layers);
+        let [copy, overlay] = [WAYS[0], WAYS[1]].map(|flags| {
+            let out = place.unpack_with(flags);
+            let said = String::from_utf8_lossy(&out.stderr).into_owned();
+            assert!(out.status.success() || out.status.code() == Some(1) && said.starts_with("error: "), "seed {seed}: {out:?}");
+            place.assert_outside_untouched();
+            let found = out.status.success().then(|| shape(&place.root("")));
+            place.again();
+            place.assert_nothing_left();
+            found
+        });
+        let Some(copy) = copy else {
+            assert!(overlay.is_none(), "seed {seed}: a copy is refused, an overlay is not");
+            continue;
+        };
+        let overlay = overlay.unwrap_or_else(|| panic!("seed {seed}: an overlay is refused, a copy is not"));
+        assert_eq!(copy, overlay, "seed {seed}");
+        taken += 1;
+        let theirs =
+            has("umoci").then(|| Command::new("umoci").args(["raw", "unpack", "--image", "image:latest", "theirs"]).current_dir(&place.dir).output().unwrap());
+        if theirs.is_some_and(|out| out.status.success()) {
+            assert_eq!(copy, shape(&place.path("theirs")), "seed {seed}: umoci");
+            compared += 1;
+        }
+    }
+    assert!(taken > 15 && (compared > 15 || !has("umoci")), "{taken} {compared}");
+}
