@@ -36,10 +36,13 @@ fn no_mount_of_the_host_is_lost_or_gained() {
 }
 
 const ON_THE_HOST: &str = r#"set -e
+mount --make-rshared /
+points() { cut -d' ' -f5 /proc/self/mountinfo | sort; }
+points >"$DIR/before"
 "$DHOW" --root "$DIR/state" run --bundle "$DIR" "$ID" >"$DIR/said" 2>&1 || { cat "$DIR/said"; exit 1; }
+points | grep "$DIR/rootfs" >"$DIR/during"
 umount -R "$DIR/rootfs"
-cut -d' ' -f5 /proc/self/mountinfo | grep "^$DIR/rootfs" && exit 1
-touch "$DIR/rootfs/not-the-file-system"
+points >"$DIR/after"
 "#;
 
 /// Without a mount namespace the mounts are made on the host, but below one that can be taken away with them.
@@ -55,4 +58,9 @@ fn mounts_on_the_host_go_with_the_rootfs() {
     let said = fs::read_to_string(b.path("said")).unwrap();
     assert!(done.status.success(), "{done:?} {said}");
     assert!(said.contains("touch: /file: Read-only file system"), "{said}");
+    let read = |name: &str| fs::read_to_string(b.path(name)).unwrap();
+    let during = read("during");
+    let times = |point: &str| during.lines().filter(|line| line.ends_with(point)).count();
+    assert_eq!((times("/rootfs"), times("/rootfs/proc")), (1, 1), "{during}");
+    assert_eq!(read("before"), read("after"));
 }

@@ -161,7 +161,7 @@ fn without_a_mount_namespace_only_the_root_changes() {
             if user {
                 spec.linux.namespaces.push(crate::spec::Namespace { kind: "user".into(), ..Default::default() });
                 let map = crate::spec::IdMapping { container_id: 0, host_id: 0, size: 1 };
-                (spec.linux.uid_mappings, spec.linux.gid_mappings) = (vec![map.clone()], vec![map]);
+                (spec.linux.uid_mappings, spec.linux.gid_mappings) = (vec![map], vec![map]);
             }
         })
         .unwrap()

@@ -39,6 +39,11 @@ impl<'a> Child<'a> {
             propagate_parent(dir.as_fd(), parent)?;
         }
         let tree = mount::clone_tree(dir.as_fd(), c"", true).map_err(why(b"binding the rootfs"))?;
+        if propagation == 0 {
+            // On the host. As a peer of the mount it is a part of, all that is mounted on it would be there twice.
+            let alone = MountAttr { propagation: libc::MS_PRIVATE, ..Default::default() };
+            mount::set_attr(tree.as_fd(), &alone, true).map_err(why(b"making the rootfs's mount private"))?;
+        }
         mount::attach(tree.as_fd(), dir.as_fd()).map_err(why(b"binding the rootfs onto itself"))?;
         self.root = Some(tree);
         Ok(())
