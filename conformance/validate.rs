@@ -1,8 +1,8 @@
 //! `spec::validate`: one row a rule. A row changes the default configuration and says which finding this must give.
 
-use dhow::spec::Spec;
 use dhow::spec::defaults::{default_spec, to_pretty_json, with_cgroup_namespace};
 use dhow::spec::validate::{Finding, Report, Severity, check, validate};
+use dhow::spec::{Resources, Spec, parse_resources};
 use serde_json::{Map, Value, json};
 
 const FAULT: Severity = Severity::Fault;
@@ -171,7 +171,8 @@ fn types_missing_and_unknown_properties() {
         // Limits in the case that some write them in, which runc applies.
         (json!({"/linux/resources": {"CPU": {"Cpus": "0"}}}), NOTE, "/linux/resources/CPU"),
         (json!({"/linux/resources": {"CPU": {"Cpus": "x"}}}), FAULT, "/linux/resources/cpu/cpus"),
-        (json!({"/linux/resources": {"CPU": {}, "cpu": {}}}), FAULT, "/linux/resources/cpu"),
+        (json!({"/linux/resources": {"CPU": {"Cpus": "0"}, "cpu": {"cpus": "0"}}}), FAULT, "/linux/resources/cpu"),
+        (json!({"/linux/resources": {"CPU": {"Cpus": "x"}, "cpu": {"shares": 9}}}), FAULT, "/linux/resources/cpu/cpus"),
         (json!({"/linux/resources": {"hugepageLimits": [{"pagesize": "2MB", "limit": 1}]}}), NOTE, "/linux/resources/hugepageLimits/0/pagesize"),
     ]);
     let hint = |edits: Value, pointer: &str| report(&edits).findings.into_iter().find(|f| f.pointer == pointer).unwrap().hint;
@@ -188,6 +189,23 @@ fn duplicates() {
     let report = validate(br#"{"ociVersion": "1.0.0", "root": {"path": "a", "path": "b"}, "annotations": {"x.y": "1", "x.y": "2"}}"#);
     let found = |severity, pointer: &str| report.findings.iter().any(|f| f.severity == severity && f.pointer == pointer);
     assert!(found(FAULT, "/root/path") && found(WARNING, "/annotations/x.y"), "{report:#?}");
+}
+
+/// runc reads `cpu` and `CPU` into one object; a limit of either that was left out would hold nobody.
+#[test]
+fn an_object_under_two_spellings_is_one() {
+    let two = json!({"CPU": {"Cpus": "0", "shares": 9}, "cpu": {"mems": "1", "quota": 5000}, "pids": {"limit": 3}});
+    let of = |resources: Resources| {
+        let cpu = resources.cpu.unwrap();
+        assert_eq!((cpu.cpus.as_str(), cpu.mems.as_str(), cpu.shares, cpu.quota), ("0", "1", Some(9), Some(5000)));
+        assert_eq!(resources.pids.unwrap().limit, Some(3));
+    };
+    let text = config(&json!({"/linux/resources": two.clone()})).to_string();
+    assert_eq!(validate(text.as_bytes()).faults().next(), None);
+    of(Spec::parse(text.as_bytes()).unwrap().linux.resources.unwrap());
+    of(parse_resources(two.to_string().as_bytes()).unwrap());
+    let twice = parse_resources(br#"{"cpu": {"shares": 9}, "CPU": {"shares": 8}}"#).unwrap_err();
+    assert!(twice.to_string().contains("\"CPU\" is given more than once"), "{twice}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde_json::json;
 use std::io::{BufRead, BufReader};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-use support::wait;
+use support::{patience, wait};
 
 /// One engine for all tests here; it goes with this process.
 fn docker() -> &'static Docker {
@@ -61,7 +61,7 @@ fn a_shell_at_a_terminal() {
     // the client tells the engine of a size on its own time
     for (rows, columns) in [(30, 90), (44, 111)] {
         terminal.resize(rows, columns);
-        let end = Instant::now() + LIMIT;
+        let end = Instant::now() + LIMIT * patience();
         loop {
             terminal.type_in("echo no''w=$(stty size 2>&1).\n");
             terminal.expect("now=");
@@ -161,7 +161,7 @@ fn stop_kills_what_does_not_hear() {
     let c = d.up("deaf", &[], "trap '' TERM; while :; do sleep 0.1; done");
     let begin = Instant::now();
     d.ok(&["stop", "-t", "1", "deaf"]);
-    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(15) * patience(), "{:?}", begin.elapsed());
     assert_eq!(c.state()["ExitCode"], 137);
 }
 

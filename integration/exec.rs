@@ -71,11 +71,14 @@ fn debug_tells_what_is_done() {
     b.set("/process/execCPUAffinity", json!({"initial": "0", "final": "0"})).host_hook("createRuntime", "true").sleeps();
     let said = b.verb(&["--debug", "run", "--detach"]).succeeds().err;
     let pid = b.pid();
-    for words in ["mount proc on /proc", "running createRuntime hook #0: ", &format!("process {pid} has executed its program")] {
+    // Names that those who know runc's log may look for.
+    let names = ["nsexec container setup", "child process in init()", "init: closing the pipe to signal completion"];
+    for words in names.into_iter().chain(["mount proc on /proc", "running createRuntime hook #0: ", &format!("process {pid} has executed its program")]) {
         assert!(said.contains(words), "{words:?} is not in: {said}");
     }
     let said = b.call(&["--debug", "exec", &b.id, "true"]).succeeds().err;
-    for words in ["run on CPUs [0] before joining the cgroup", "run on CPUs [0] from now", "has executed its program"] {
+    let names = ["nsexec container setup", "nsexec: affinity: 0x1)", "child process in init()", "setns_init: about to exec"];
+    for words in names.into_iter().chain(["run on CPUs [0] before joining the cgroup", "run on CPUs [0] from now", "has executed its program"]) {
         assert!(said.contains(words), "{words:?} is not in: {said}");
     }
     assert!(said.lines().all(|line| line.contains("level=debug")), "{said}");

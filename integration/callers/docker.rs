@@ -10,8 +10,12 @@ use std::time::Duration;
 
 pub struct Docker {
     pub machine: Machine,
+    /// As on most machines a service of its own. One that dockerd starts itself must be up within 15 seconds.
+    _containerd: Child,
     daemon: Mutex<Option<Child>>,
 }
+
+const CONTAINERD: &str = "/run/containerd/containerd.sock";
 
 /// Docker's own name for runc is taken.
 pub fn runtime_name() -> &'static str {
@@ -26,7 +30,10 @@ impl Docker {
 
     /// `settings` are further lines of daemon.json.
     pub fn with(name: &str, settings: Value) -> Docker {
-        let docker = Docker { machine: Machine::new(name), daemon: Mutex::new(None) };
+        let machine = Machine::new(name);
+        machine.write("/etc/containerd/config.toml", "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n");
+        let containerd = machine.daemon("containerd", &[], || machine.call("ctr", &["version"]).code == 0);
+        let docker = Docker { machine, _containerd: containerd, daemon: Mutex::new(None) };
         let path = format!("/usr/local/bin/{}", runtime().file_name().unwrap().to_str().unwrap());
         let mut config = json!({
             "runtimes": {runtime_name(): {"path": path}},
@@ -42,7 +49,7 @@ impl Docker {
 
     pub fn start_daemon(&self) {
         let up = || self.run(&["version", "-f", "{{.Server.Version}}"]).code == 0;
-        *self.daemon.lock().unwrap() = Some(self.machine.daemon("dockerd", &[], up));
+        *self.daemon.lock().unwrap() = Some(self.machine.daemon("dockerd", &["--containerd", CONTAINERD], up));
     }
 
     /// As systemd stops it: SIGTERM to the daemon alone.

@@ -132,8 +132,14 @@ impl Machine {
         let log = File::options().create(true).append(true).open(&path).unwrap();
         let mut command = self.settled(program);
         command.args(args).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let child = command.spawn().unwrap();
-        await_true(program, LIMIT, ready, || fs::read_to_string(&path).unwrap_or_default());
+        let mut child = command.spawn().unwrap();
+        let said = || fs::read_to_string(&path).unwrap_or_default();
+        let ready_or_dead = || {
+            let ended = child.try_wait().unwrap();
+            assert!(ended.is_none(), "{program} ended ({ended:?}): {}", said());
+            ready()
+        };
+        await_true(program, LIMIT, ready_or_dead, said);
         child
     }
 
@@ -179,7 +185,7 @@ pub struct Census {
 
 /// Wait for it; at the limit, fail with what `said` has to say.
 #[track_caller]
-pub fn await_true(what: &str, limit: Duration, ready: impl Fn() -> bool, said: impl Fn() -> String) {
+pub fn await_true(what: &str, limit: Duration, mut ready: impl FnMut() -> bool, said: impl Fn() -> String) {
     let end = Instant::now() + limit * patience();
     while !ready() {
         assert!(Instant::now() < end, "{what}: not within {limit:?}: {}", said());

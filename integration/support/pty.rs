@@ -1,6 +1,6 @@
 //! Terminals for the tests: a pty of ours as a process's controlling terminal, and the socket that a pty comes by.
 
-use super::{LIMIT, readable};
+use super::{LIMIT, patience, readable};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -28,7 +28,7 @@ impl Terminal {
     /// Read on until `words` were seen; all that was seen. What follows them stays for the next call.
     #[track_caller]
     pub fn expect(&mut self, words: &str) -> String {
-        let end = Instant::now() + LIMIT;
+        let end = Instant::now() + LIMIT * patience();
         while !self.seen.contains(words) {
             assert!(Instant::now() < end, "{words:?} not seen, but: {:?}", self.seen);
             assert!(self.read_some(end - Instant::now()), "{words:?} not seen before the end: {:?}", self.seen);
@@ -56,7 +56,7 @@ impl Terminal {
     /// All until the last slave is closed.
     #[track_caller]
     pub fn rest(&mut self) -> String {
-        let end = Instant::now() + LIMIT;
+        let end = Instant::now() + LIMIT * patience();
         while self.read_some(Duration::from_millis(100)) {
             assert!(Instant::now() < end, "no end of: {:?}", self.seen);
         }

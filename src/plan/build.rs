@@ -215,13 +215,20 @@ impl Builder<'_> {
         let mut propagation = mounts::root_propagation(&self.spec.linux.rootfs_propagation, self.options.no_pivot)?;
         if !self.own_mounts() {
             if !self.spec.mounts.is_empty() {
-                self.plan.warnings.push("without a mount namespace of its own the container's mounts are made on the host, and stay there".into());
+                let warning = "without a mount namespace of its own the container's mounts are made on the host, and stay there: see `umount -R` of the rootfs";
+                self.plan.warnings.push(warning.into());
             }
             propagation = RootPropagation { tree: 0, parent: 0, root: None };
         }
-        let rootfs = self.rootfs()?;
-        self.push("/root/path", Op::PrepareRoot { rootfs, propagation: propagation.tree, parent: propagation.parent });
+        let (rootfs, bind) = (self.rootfs()?, self.root_is_a_mount());
+        self.push("/root/path", Op::PrepareRoot { rootfs, propagation: propagation.tree, parent: propagation.parent, bind });
         Ok(propagation)
+    }
+
+    /// The rootfs becomes one even on the host (runc's way): then it can be read-only, and whoever unmounts it is rid of
+    /// all that was mounted on it. Only a user namespace that owns no mount namespace has no right to.
+    fn root_is_a_mount(&self) -> bool {
+        self.own_mounts() || !self.namespaces.has(NsKind::User)
     }
 
     /// Mounts, then devices. The cgroup namespace is made when the child is in its cgroup, which is its root then: as
@@ -307,10 +314,10 @@ impl Builder<'_> {
     fn close_root(&mut self, readonly_later: Vec<Step>) {
         self.plan.steps.extend(readonly_later);
         if self.spec.root.as_ref().is_some_and(|root| root.readonly) {
-            if self.own_mounts() {
+            if self.root_is_a_mount() {
                 self.push("/root/readonly", Op::RemountReadonly { path: "/".into() });
             } else {
-                self.plan.warnings.push("root.readonly has no effect: without a mount namespace the root is no mount of its own".into());
+                self.plan.warnings.push("root.readonly has no effect: in a user namespace, without a mount namespace, the root is no mount of its own".into());
             }
         }
         let umask = self.process.user.umask;
@@ -473,7 +480,7 @@ impl Builder<'_> {
         if !self.own_mounts() {
             // The root is then no property of a namespace: enter it as the first process did. Its path is the host's.
             let rootfs = self.rootfs()?;
-            self.push("/root/path", Op::PrepareRoot { rootfs, propagation: 0, parent: 0 });
+            self.push("/root/path", Op::PrepareRoot { rootfs, propagation: 0, parent: 0, bind: false });
         }
         if flags != 0 {
             self.push("/linux/namespaces", Op::JoinContainer { flags });

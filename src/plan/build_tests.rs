@@ -141,18 +141,35 @@ fn without_a_mount_namespace_only_the_root_changes() {
         spec.linux.readonly_paths.clear();
     };
     let plan = plan_of(drop_mount).unwrap();
-    at(&plan, |op| matches!(op, Op::PrepareRoot { propagation: 0, parent: 0, .. }));
+    at(&plan, |op| matches!(op, Op::PrepareRoot { propagation: 0, parent: 0, bind: true, .. }));
     at(&plan, |op| matches!(op, Op::EnterRoot { how: EnterRoot::Chroot }));
     assert!(plan.warnings.iter().any(|warning| warning.contains("on the host")));
     let mut spec = docker();
     drop_mount(&mut spec);
     let exec = build_exec(&spec, &Process { args: vec!["id".into()], ..Default::default() }, &host(), &options()).unwrap();
     let [opened, joined, entered] = [
-        at(&exec, |op| matches!(op, Op::PrepareRoot { .. })),
+        at(&exec, |op| matches!(op, Op::PrepareRoot { bind: false, .. })),
         at(&exec, |op| matches!(op, Op::JoinContainer { .. })),
         at(&exec, |op| matches!(op, Op::EnterRoot { how: EnterRoot::Chroot })),
     ];
     assert!(opened < joined && joined < entered);
+    // A read-only root is one, where the rootfs can be made a mount.
+    let readonly = |user: bool| {
+        plan_of(|spec| {
+            drop_mount(spec);
+            spec.root.as_mut().unwrap().readonly = true;
+            if user {
+                spec.linux.namespaces.push(crate::spec::Namespace { kind: "user".into(), ..Default::default() });
+                let map = crate::spec::IdMapping { container_id: 0, host_id: 0, size: 1 };
+                (spec.linux.uid_mappings, spec.linux.gid_mappings) = (vec![map], vec![map]);
+            }
+        })
+        .unwrap()
+    };
+    at(&readonly(false), |op| matches!(op, Op::RemountReadonly { .. }));
+    let plan = readonly(true);
+    at(&plan, |op| matches!(op, Op::PrepareRoot { bind: false, .. }));
+    assert!(plan.warnings.iter().any(|warning| warning.contains("root.readonly has no effect")), "{:?}", plan.warnings);
 }
 
 #[test]

@@ -11,7 +11,16 @@ use std::path::Path;
 
 /// The whole of `plan`.
 pub fn to_text(plan: &Plan) -> String {
-    let mut out = Text::default();
+    write(plan, Text::default())
+}
+
+/// The same for a log: beside our headings the names that runc's own log has for these phases, for those who look for
+/// them there.
+pub fn to_log(plan: &Plan) -> String {
+    write(plan, Text { names_of_runc: true, ..Text::default() })
+}
+
+fn write(plan: &Plan, mut out: Text) -> String {
     parent(plan, &mut out);
     let mut phase = Phase::Namespaces;
     let mut headed = false;
@@ -19,12 +28,17 @@ pub fn to_text(plan: &Plan) -> String {
         // Phases follow each other; a step that could stand in an earlier one stays where it is done.
         let now = phase_of(&step.op).max(phase);
         if now != phase || !headed {
-            out.heading(now.title());
+            let inside = headed && phase != Phase::Namespaces;
+            out.heading(&format!("{}{}", now.title(), out.runc(|| name_of_phase(now, inside, &step.op))));
         }
         (phase, headed) = (now, true);
-        match step.op {
+        match &step.op {
             Op::HostHooks if !plan.net_devices.is_empty() => out.line("wait while the parent moves the network devices and runs its hooks", &step.field),
-            _ => out.line(&sentence(&step.op), &step.field),
+            op @ Op::Affinity { cpus, after_cgroup: false } => {
+                let text = format!("{}{}", sentence(op), out.runc(|| Some(format!("nsexec: affinity: {:#x}", mask(cpus)))));
+                out.line(&text, &step.field);
+            }
+            op => out.line(&sentence(op), &step.field),
         }
     }
     if !plan.hooks.poststart.is_empty() {
@@ -42,9 +56,15 @@ pub fn to_text(plan: &Plan) -> String {
 struct Text {
     text: String,
     number: usize,
+    names_of_runc: bool,
 }
 
 impl Text {
+    fn runc(&self, name: impl Fn() -> Option<String>) -> String {
+        let name = if self.names_of_runc { name() } else { None };
+        name.map(|name| format!(" (runc: {name})")).unwrap_or_default()
+    }
+
     fn heading(&mut self, title: &str) {
         let gap = if self.text.is_empty() { "" } else { "\n" };
         let _ = writeln!(self.text, "{gap}{title}");
@@ -120,6 +140,24 @@ impl Phase {
     }
 }
 
+/// What runc's log says when it comes to what begins with `op`, if it says anything. `inside`: a phase after the
+/// namespaces was before.
+fn name_of_phase(phase: Phase, inside: bool, op: &Op) -> Option<String> {
+    let name = match (phase, op) {
+        (Phase::Namespaces, _) => "nsexec container setup",
+        (Phase::Start, Op::AwaitStart) => "init: closing the pipe to signal completion",
+        (Phase::Start, _) => "setns_init: about to exec",
+        (_, _) if !inside => "child process in init()",
+        _ => return None,
+    };
+    Some(name.into())
+}
+
+/// Of the first 64 processors, as runc's log has it.
+fn mask(cpus: &[u32]) -> u64 {
+    cpus.iter().filter(|cpu| **cpu < u64::BITS).fold(0, |mask, cpu| mask | 1 << cpu)
+}
+
 fn phase_of(op: &Op) -> Phase {
     match op {
         Op::PrepareRoot { .. } | Op::Mount(_) | Op::Device(_) | Op::Symlink { .. } => Phase::Mounts,
@@ -149,8 +187,9 @@ fn sentence(op: &Op) -> String {
         Op::NewSession => "begin a new session".into(),
         Op::SessionKeyring { name, .. } => format!("take the session keyring {name}"),
         Op::LoopbackUp => "bring up lo".into(),
-        Op::PrepareRoot { rootfs, propagation: 0, .. } => format!("open the rootfs {}", rootfs.display()),
-        Op::PrepareRoot { rootfs, propagation, parent } => {
+        Op::PrepareRoot { rootfs, bind: false, .. } => format!("open the rootfs {}", rootfs.display()),
+        Op::PrepareRoot { rootfs, propagation: 0, .. } => format!("bind the rootfs {} onto itself, on the host", rootfs.display()),
+        Op::PrepareRoot { rootfs, propagation, parent, .. } => {
             let (tree, parent) = (propagation_name(*propagation), propagation_name(*parent));
             format!("make all mounts {tree}, the one with the rootfs {parent}, and bind the rootfs {} onto itself", rootfs.display())
         }

@@ -145,11 +145,12 @@ pub enum Op {
     LoopbackUp,
     /// Set the propagation of the whole tree (MS_* flags), then that of the mount that holds the rootfs (`parent`:
     /// MS_PRIVATE or MS_SLAVE), then bind the rootfs (a host path) onto itself. `propagation` 0: there is no mount
-    /// namespace of our own, so only open the rootfs.
+    /// namespace of our own, so none is set. Without `bind` the rootfs is only opened.
     PrepareRoot {
         rootfs: PathBuf,
         propagation: u64,
         parent: u64,
+        bind: bool,
     },
     /// Boxed, being three times as large as any other.
     Mount(Box<MountOp>),

@@ -133,17 +133,20 @@ impl Spec {
         // serde takes a list for an object, field by field; the validator then says what is wrong with it.
         let object = text.trim_ascii_start().first() == Some(&b'{');
         let parsed = if object { serde_json::from_slice(text) } else { Err(serde::de::Error::custom("it is no JSON object")) };
-        parsed.map_err(|e: serde_json::Error| {
+        parsed.or_else(|e: serde_json::Error| {
+            if let Some(spec) = validate::read_joined(text, "") {
+                return Ok(spec);
+            }
             // The parser says what and at which line; the validator knows the field.
             let report = validate::validate(text);
-            match report.faults().next() {
+            Err(match report.faults().next() {
                 Some(fault) => invalid_file(
                     if fault.pointer.is_empty() { "the top level" } else { &fault.pointer },
                     format!("{}; expected {}", fault.message, fault.expected),
                 )
                 .hint(fault.hint.clone()),
                 None => invalid_file("the top level", e.to_string()),
-            }
+            })
         })
     }
 }
@@ -173,7 +176,11 @@ pub fn parse_process(text: &[u8]) -> Result<Process> {
 
 /// A `resources` object, as `update --resources` reads it.
 pub fn parse_resources(text: &[u8]) -> Result<Resources> {
-    parse_part(text, "resources", "/linux/resources", (br#"{"linux":{"resources":"#, b"}}"))
+    let (place, around): (_, (&[u8], &[u8])) = ("/linux/resources", (br#"{"linux":{"resources":"#, b"}}"));
+    parse_part(text, "resources", place, around).or_else(|e| {
+        let joined = validate::read_joined(&[around.0, text, around.1].concat(), place);
+        joined.and_then(|spec| spec.linux.resources).ok_or(e)
+    })
 }
 
 /// A part of a configuration. On failure the whole around it is made up, and the validator asked for the field.

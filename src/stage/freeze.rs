@@ -60,6 +60,7 @@ pub enum Action {
         rootfs: CString,
         propagation: u64,
         parent: u64,
+        bind: bool,
     },
     Mount(Box<Mount>),
     Device(Device),
@@ -301,8 +302,8 @@ fn freeze_step(step: &Step, plan: &Plan, supplies: &mut Supplies) -> Result<Acti
             add_permissions: *add_permissions,
         },
         Op::LoopbackUp => Action::LoopbackUp,
-        Op::PrepareRoot { rootfs, propagation, parent } => {
-            Action::PrepareRoot { rootfs: path_text(rootfs, field)?, propagation: *propagation, parent: *parent }
+        Op::PrepareRoot { rootfs, propagation, parent, bind } => {
+            Action::PrepareRoot { rootfs: path_text(rootfs, field)?, propagation: *propagation, parent: *parent, bind: *bind }
         }
         Op::Mount(mount) => Action::Mount(Box::new(freeze_mount(mount, field)?)),
         Op::Device(device) => Action::Device(freeze_device(device, field)?),

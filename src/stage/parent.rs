@@ -83,7 +83,7 @@ impl Started {
 pub fn spawn<'p>(plan: &'p Plan, frozen: &Frozen, around: &Around) -> Result<Spawned<'p>> {
     let fail = |call: &'static str| move |e: Errno| e.error(call, "starting the container's first process", "");
     if log::debug_enabled() {
-        explain::to_text(plan).lines().filter(|line| !line.is_empty()).for_each(log::debug);
+        explain::to_log(plan).lines().filter(|line| !line.is_empty()).for_each(log::debug);
     }
     let (wire, childs_wire) = socket::seqpacket_pair().map_err(fail("socketpair"))?;
     let progress = Progress::new().map_err(fail("mmap"))?;

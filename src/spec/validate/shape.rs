@@ -52,18 +52,21 @@ pub struct Outcome {
     pub findings: Vec<Finding>,
     /// Pointers at which something is missing from `value`.
     pub unreadable: Vec<String>,
+    /// An object under two spellings was made one, which the model's decoder does not do.
+    pub joined: bool,
 }
 
 pub fn examine(root: &Node, shape: &Shape) -> Outcome {
-    let mut walk = Walk { pointer: String::new(), findings: Vec::new(), unreadable: Vec::new() };
+    let mut walk = Walk { pointer: String::new(), findings: Vec::new(), unreadable: Vec::new(), joined: false };
     let value = walk.value(root, shape).unwrap_or_else(|| empty(shape));
-    Outcome { value, findings: walk.findings, unreadable: walk.unreadable }
+    Outcome { value, findings: walk.findings, unreadable: walk.unreadable, joined: walk.joined }
 }
 
 struct Walk {
     pointer: String,
     findings: Vec<Finding>,
     unreadable: Vec<String>,
+    joined: bool,
 }
 
 impl Walk {
@@ -125,7 +128,10 @@ impl Walk {
         let mut out = Map::new();
         for (i, (name, node)) in fields.iter().enumerate() {
             let meant = spelled(name);
-            let twice = fields[..i].iter().any(|(earlier, _)| spelled(earlier) == meant);
+            let mut earlier = fields[..i].iter().filter(|(earlier, _)| spelled(earlier) == meant).peekable();
+            let twice = earlier.peek().is_some();
+            // runc reads such two into one object, the members of both; which of two same ones counts is in doubt.
+            let joins = twice && earlier.all(|(other, first)| other != name && are_apart(first, node));
             self.below(&escape_pointer(name), |walk| match known.iter().find(|field| field.name == meant) {
                 None => walk.unknown(name, known),
                 Some(Field { shape: Shape::Foreign(platform), .. }) => {
@@ -135,7 +141,8 @@ impl Walk {
                     if meant != name {
                         walk.add(Severity::Note, format_args!("{name:?} is taken as {meant:?}"), "the spec's spelling", "");
                     }
-                    if twice {
+                    walk.joined |= joins;
+                    if twice && !joins {
                         let hint = "parsers differ on which one counts; leave one";
                         walk.add(Severity::Fault, format_args!("{name:?} is given more than once"), "each property once (RFC 8259 § 4)", hint);
                     }
@@ -143,7 +150,7 @@ impl Walk {
                     if !matches!(node, Node::Null)
                         && let Some(value) = walk.value(node, &field.shape)
                     {
-                        out.insert(meant.to_string(), value);
+                        insert(&mut out, meant, value, joins);
                     }
                 }
             });
@@ -189,6 +196,19 @@ const SPELLINGS: [(&str, &str); 4] = [("CPU", "cpu"), ("Cpus", "cpus"), ("Mems",
 
 fn spelled(name: &str) -> &str {
     SPELLINGS.iter().find(|(other, _)| *other == name).map_or(name, |(_, meant)| meant)
+}
+
+/// Two objects of which no member is in both.
+fn are_apart(a: &Node, b: &Node) -> bool {
+    let (Node::Object(a), Node::Object(b)) = (a, b) else { return false };
+    a.iter().all(|(name, _)| b.iter().all(|(other, _)| spelled(name) != spelled(other)))
+}
+
+fn insert(out: &mut Map<String, Value>, name: &str, value: Value, joins: bool) {
+    match (out.get_mut(name), value) {
+        (Some(Value::Object(first)), Value::Object(more)) if joins => first.extend(more),
+        (_, value) => drop(out.insert(name.to_string(), value)),
+    }
 }
 
 /// Where the spec has a property of this name, `*` for any entry of a list or map.

@@ -181,7 +181,7 @@ impl<'a> Child<'a> {
             Action::AwaitTimeOffsets { unprivileged } => self.await_time_offsets(*unprivileged),
             Action::SessionKeyring { name, label, add_permissions } => self.session_keyring(name, label.as_deref(), *add_permissions),
             Action::LoopbackUp => Ok(sys::net::loopback_up()?),
-            Action::PrepareRoot { rootfs, propagation, parent } => self.prepare_root(rootfs, *propagation, *parent),
+            Action::PrepareRoot { rootfs, propagation, parent, bind } => self.prepare_root(rootfs, *propagation, *parent, *bind),
             Action::Mount(mount) => self.mount(mount),
             Action::Device(device) => self.device(device),
             Action::Symlink { target, node, replace } => self.symlink(target, node, *replace),

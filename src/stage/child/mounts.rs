@@ -21,23 +21,29 @@ const MOUNT_ATTR_ATIME: u64 = 0x70;
 const MOUNT_ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
 
 impl<'a> Child<'a> {
-    /// Cut the mount namespace off from the host's propagation, then make the rootfs a mount of its own.
-    pub(super) fn prepare_root(&mut self, rootfs: &'a CStr, propagation: u64, parent: u64) -> Done {
+    /// Cut the mount namespace off from the host's propagation (if it is our own), then make the rootfs a mount of its own.
+    pub(super) fn prepare_root(&mut self, rootfs: &'a CStr, propagation: u64, parent: u64, bind: bool) -> Done {
         self.rootfs = rootfs;
-        let open = || fs::openat(fs::CWD, rootfs, libc::O_PATH | libc::O_DIRECTORY, 0);
-        if propagation == 0 {
-            self.root = Some(open()?);
+        if propagation != 0 {
+            mount::propagate(c"/", propagation).map_err(why(b"setting the propagation of /"))?;
+            // Without MS_REC only / itself is cut off, and those below are still the host's peers.
+            self.has_peers = propagation & libc::MS_REC == 0 || propagation & (libc::MS_SLAVE | libc::MS_PRIVATE) == 0;
+        }
+        let dir = fs::openat(fs::CWD, rootfs, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+        if !bind {
+            self.root = Some(dir);
             return Ok(());
         }
-        mount::propagate(c"/", propagation).map_err(why(b"setting the propagation of /"))?;
-        // Without MS_REC only / itself is cut off, and those below are still the host's peers.
-        self.has_peers = propagation & libc::MS_REC == 0 || propagation & (libc::MS_SLAVE | libc::MS_PRIVATE) == 0;
-        let dir = open()?;
         if self.has_peers {
             // pivot_root(2) refuses a root whose parent mount is shared, and an unbindable one can't be bound.
             propagate_parent(dir.as_fd(), parent)?;
         }
         let tree = mount::clone_tree(dir.as_fd(), c"", true).map_err(why(b"binding the rootfs"))?;
+        if propagation == 0 {
+            // On the host. As a peer of the mount it is a part of, all that is mounted on it would be there twice.
+            let alone = MountAttr { propagation: libc::MS_PRIVATE, ..Default::default() };
+            mount::set_attr(tree.as_fd(), &alone, true).map_err(why(b"making the rootfs's mount private"))?;
+        }
         mount::attach(tree.as_fd(), dir.as_fd()).map_err(why(b"binding the rootfs onto itself"))?;
         self.root = Some(tree);
         Ok(())
