@@ -15,7 +15,7 @@ use std::fs;
 fn both(docker: &Docker, options: &[&str], scratch: &Scratch, flags: &[&str]) -> (Value, Value) {
     let container = docker.up("compared", options, "while :; do sleep 0.1; done");
     let id = docker.inspect(&container.name)["Id"].as_str().unwrap().to_string();
-    let path = format!("/run/docker/containerd/daemon/io.containerd.runtime.v2.task/moby/{id}/config.json");
+    let path = format!("/run/containerd/io.containerd.runtime.v2.task/moby/{id}/config.json");
     let theirs = docker.machine.call("cat", &[&path]).json();
     let image = images::busybox(&scratch.dir, "busybox:latest", &["sh"]);
     scratch.ctl(&[&["unpack", "--quiet"], flags, &[&format!("docker-archive:{}", image.display()), "bundle"]].concat()).ok();
