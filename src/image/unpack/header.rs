@@ -101,7 +101,11 @@ fn check_sum(block: &Block) -> Result<()> {
     let signed = |bytes: &[u8]| i64::from(bytes.iter().map(|b| i32::from(*b as i8)).sum::<i32>());
     let field = &block[148..156];
     let spaces = i64::from(b' ') * field.len() as i64;
-    if said == unsigned(block) - unsigned(field) + spaces || said == signed(block) - signed(field) + spaces { Ok(()) } else { Err(malformed("a header's checksum is wrong")) }
+    if said == unsigned(block) - unsigned(field) + spaces || said == signed(block) - signed(field) + spaces {
+        Ok(())
+    } else {
+        Err(malformed("a header's checksum is wrong"))
+    }
 }
 
 /// A numeric field: octal digits between spaces and NULs, or big-endian two's complement when the top bit is set.
