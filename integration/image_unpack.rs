@@ -189,6 +189,55 @@ fn every_kind_of_entry_as_umoci_has_it() {
     assert_same(&ours, &theirs);
 }
 
+/// Directories that are left stay open for a while. What happens to them meanwhile counts all the same.
+#[test]
+fn archives_may_go_to_and_fro() {
+    needs_root!();
+    let to_and_fro = |mut tar: Tar, names: &[String], file: &str| {
+        for name in names {
+            tar = tar.file(&format!("{name}/{file}"), name);
+        }
+        tar
+    };
+    let many: Vec<String> = (0..12).map(|n| format!("many/{n}")).collect();
+    let owned = |path, mode, gid| Header { mode, gid, ..header(b'5', path) };
+    let mut first = Tar::new().dir("./").dir("a/").dir("a/x/").raw(&owned(b"b/", 0o2750, 7), b"").dir("e/").dir("many/");
+    first = first.pax(&[("SCHILY.xattr.system.posix_acl_default", ACL)]).dir("c/");
+    first = many.iter().fold(first, |tar, name| tar.dir(&format!("{name}/")));
+    for round in ["1", "2", "3"] {
+        first = to_and_fro(first, &["a".into(), "b".into(), "c".into(), "a/x".into(), "e".into()], round);
+        first = to_and_fro(first, &many[..if round == "2" { 3 } else { 12 }], round);
+    }
+    // A directory becomes a file and a directory again, another a symlink to one that is still open.
+    first = first.file("a/x/old", "").file("b/4", "").file("a/x", "file").file("b/5", "").dir("a/x/").file("b/6", "").file("a/x/new", "");
+    first = first.file("e/4", "").file("a/4", "").symlink("e", "a").file("b/7", "").file("e/through", "").file("a/5", "").file("e/again", "").file("b/8", "");
+    // Whiteouts in between; the last one takes a directory that was just left.
+    let second = Tar::new().file("a/6", "").file("b/.wh.1", "").file("a/.wh.1", "").file("b/2", "changed").file("c/.wh.1", "").file("a/7", "");
+    let second = second.file(".wh.c", "").file("c/only", "").file("many/3/.wh.1", "").file("many/4/4", "").file("many/3/.wh..wh..opq", "").file("many/3/4", "");
+    let place = Place::new("to-and-fro").image(vec![first, second]);
+    place.unpack(&[]);
+    let plain = describe(&place.root(""));
+
+    let below = |dir: &str| plain.keys().filter_map(|name| name.strip_prefix(&format!("{dir}/"))).collect::<Vec<_>>().join(" ");
+    assert_eq!(below("a"), "2 3 4 5 6 7 again through x x/new");
+    assert_eq!(below("b"), "2 3 4 5 6 7 8");
+    assert_eq!((below("c"), below("many/3"), below("many/4")), ("only".into(), "4".into(), "1 3 4".into()));
+    assert!(plain["e"].contains("-> a"), "{}", plain["e"]);
+    assert!(plain["b"].starts_with("42750 0:7") && plain["b/8"].starts_with("100644 0:0"), "{} {}", plain["b"], plain["b/8"]);
+    // Each directory has the time that the archive says, whatever was made or removed in it later.
+    for (name, text) in plain.iter().filter(|(name, text)| text.starts_with('4') && !name.is_empty()) {
+        assert!(text.contains(" 1000000000.000000000"), "{name}: {text}");
+    }
+
+    place.again();
+    place.unpack(&["--overlay"]);
+    let (mut plain, mut merged) = (plain, describe(&place.root("")));
+    for tree in [&mut plain, &mut merged] {
+        tree.remove("");
+    }
+    assert_same(&merged, &plain);
+}
+
 #[test]
 fn an_overlay_looks_the_same() {
     needs_root!();

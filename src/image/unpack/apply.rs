@@ -153,18 +153,21 @@ impl Unpacker<'_> {
     /// Do `make`, which fails with EEXIST where something is in the way, and has it removed.
     fn make<T>(&mut self, name: &[u8], entry: &Entry, call: &'static str, make: impl Fn(BorrowedFd, &CStr) -> sys::Result<T>) -> Result<T> {
         for attempt in 0..2 {
-            let name = self.name.set(name);
-            let dir = self.tree.innermost().fd.as_fd();
-            match make(dir, name) {
-                Err(Errno(libc::EEXIST)) if attempt == 0 => {
-                    // Its directory may be among what goes.
-                    self.target = None;
-                    remove(dir, name, self.us.0 == 0).map_err(|e| failed("unlinkat", e, "replacing", entry))?;
-                }
+            match make(self.tree.innermost().fd.as_fd(), self.name.set(name)) {
+                Err(Errno(libc::EEXIST)) if attempt == 0 => self.clear_the_way(name, entry)?,
                 other => return other.map_err(|e| failed(call, e, "making", entry)),
             }
         }
         Err(failed(call, Errno(libc::EEXIST), "making", entry))
+    }
+
+    /// Remove what is at `name` of the innermost directory.
+    fn clear_the_way(&mut self, name: &[u8], entry: &Entry) -> Result<()> {
+        // Directories that are open may be among what goes.
+        self.target = None;
+        self.tree.settle_kept()?;
+        let dir = self.tree.innermost().fd.as_fd();
+        remove(dir, self.name.set(name), self.us.0 == 0).map_err(|e| failed("unlinkat", e, "replacing", entry))
     }
 
     fn file<R: BufRead>(&mut self, name: &[u8], entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
@@ -224,14 +227,12 @@ impl Unpacker<'_> {
 
     /// Something is where the directory is to be; true if it was replaced.
     fn directory_over(&mut self, name: &[u8], entry: &Entry, mode: u32) -> Result<bool> {
-        let dir = self.tree.innermost().fd.as_fd();
-        let name = self.name.set(name);
-        let there = fs::lstatat(dir, name).map_err(|e| failed("fstatat", e, "looking at", entry))?;
+        let there = fs::lstatat(self.tree.innermost().fd.as_fd(), self.name.set(name)).map_err(|e| failed("fstatat", e, "looking at", entry))?;
         if there.st_mode & libc::S_IFMT == libc::S_IFDIR {
             return Ok(false);
         }
-        self.target = None;
-        fs::unlinkat(dir, name, 0).map_err(|e| failed("unlinkat", e, "replacing", entry))?;
+        self.clear_the_way(name, entry)?;
+        let (dir, name) = (self.tree.innermost().fd.as_fd(), self.name.set(name));
         fs::mkdirat(dir, name, mode).map_err(|e| failed("mkdirat", e, "making", entry))?;
         if self.settings.way.is_layer() && is_whiteout(&there) {
             // What is below was hidden, and stays so.
@@ -356,11 +357,7 @@ impl Unpacker<'_> {
             });
             match linked {
                 Ok(()) => return Ok(()),
-                Err(Errno(libc::EEXIST)) => {
-                    self.target = None;
-                    let here = self.tree.innermost().fd.as_fd();
-                    remove(here, self.name.set(name), self.us.0 == 0).map_err(|e| failed("unlinkat", e, "replacing", entry))?;
-                }
+                Err(Errno(libc::EEXIST)) => self.clear_the_way(name, entry)?,
                 Err(Errno(libc::ENOENT | libc::ENOTDIR)) if self.settings.way.is_layer() => {
                     return Err(Stop::NeedsBelow(format!("{} is a hard link to {}", entry.shown(), show(&target))));
                 }
@@ -409,6 +406,7 @@ impl Unpacker<'_> {
                 if !self.tree.enter(dir, None)? {
                     return Ok(());
                 }
+                self.tree.settle_kept()?;
                 self.tree.hide((!opaque).then_some(hidden)).map_err(|e| failed("unlinkat", e, "applying the whiteout", entry))
             }
             Way::Layer | Way::UserLayer => {

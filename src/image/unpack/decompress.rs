@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 /// What goes from thread to thread at a time.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 512 << 10;
 /// So many wait between the threads at most.
 const WAITING: usize = 4;
 

@@ -96,10 +96,16 @@ pub(super) fn text(field: &[u8]) -> &[u8] {
 /// Bytes 148 to 155 count as spaces. Some old writers summed up signed bytes.
 fn check_sum(block: &Block) -> Result<()> {
     let said = number(&block[148..156], "checksum")?;
-    let byte = |(at, b): (usize, &u8)| if (148..156).contains(&at) { b' ' } else { *b };
-    let unsigned: i64 = block.iter().enumerate().map(byte).map(i64::from).sum();
-    let signed = || -> i64 { block.iter().enumerate().map(byte).map(|b| i64::from(b as i8)).sum() };
-    if said == unsigned || said == signed() { Ok(()) } else { Err(malformed("a header's checksum is wrong")) }
+    // Of all bytes first: a sum without a condition is one that the processor does 16 bytes at a time.
+    let unsigned = |bytes: &[u8]| i64::from(bytes.iter().map(|b| u32::from(*b)).sum::<u32>());
+    let signed = |bytes: &[u8]| i64::from(bytes.iter().map(|b| i32::from(*b as i8)).sum::<i32>());
+    let field = &block[148..156];
+    let spaces = i64::from(b' ') * field.len() as i64;
+    if said == unsigned(block) - unsigned(field) + spaces || said == signed(block) - signed(field) + spaces {
+        Ok(())
+    } else {
+        Err(malformed("a header's checksum is wrong"))
+    }
 }
 
 /// A numeric field: octal digits between spaces and NULs, or big-endian two's complement when the top bit is set.

@@ -40,12 +40,13 @@ impl<R: BufRead> Reader<R> {
     /// Go on to the next entry; false at the archive's end. What is left of the last one's content is skipped.
     pub fn next(&mut self, entry: &mut Entry) -> Result<bool> {
         let mut before = Before::default();
+        let mut block = [0; BLOCK];
         loop {
             self.skip_content()?;
-            let Some(block) = self.header()? else {
+            if !self.header(&mut block)? {
                 let dangling = before.records.is_some() || before.name.is_some() || before.link.is_some();
                 return if dangling { Err(truncated()) } else { Ok(false) };
-            };
+            }
             let meaning = header::read(&block, entry)?;
             self.set_content(entry.size)?;
             match meaning {
@@ -55,12 +56,12 @@ impl<R: BufRead> Reader<R> {
                 Meaning::Ignored => {}
                 Meaning::Entry(kind) => {
                     entry.kind = kind;
-                    self.finish(entry, before, None)?;
+                    self.finish(entry, &mut before, None)?;
                     return Ok(true);
                 }
                 Meaning::Sparse => {
                     let map = self.old_sparse_map(&block)?;
-                    self.finish(entry, before, Some(map))?;
+                    self.finish(entry, &mut before, Some(map))?;
                     return Ok(true);
                 }
             }
@@ -116,21 +117,20 @@ impl<R: BufRead> Reader<R> {
         if size > i64::MAX as u64 - BLOCK as u64 { Err(malformed(format!("an entry of {size} bytes"))) } else { Ok(()) }
     }
 
-    /// The next header; None at the end: a block of zeros, or no more input (many writers forget the zeros).
-    fn header(&mut self) -> Result<Option<Block>> {
-        let mut block = [0; BLOCK];
+    /// The next header; false at the end: a block of zeros, or no more input (many writers forget the zeros).
+    fn header(&mut self, block: &mut Block) -> Result<bool> {
         let mut filled = 0;
         while filled < BLOCK {
             let buffer = fill(&mut self.input)?;
             if buffer.is_empty() {
-                return if filled == 0 { Ok(None) } else { Err(truncated()) };
+                return if filled == 0 { Ok(false) } else { Err(truncated()) };
             }
             let n = buffer.len().min(BLOCK - filled);
             block[filled..filled + n].copy_from_slice(&buffer[..n]);
             self.input.consume(n);
             filled += n;
         }
-        Ok(block.iter().any(|b| *b != 0).then_some(block))
+        Ok(block.iter().any(|b| *b != 0))
     }
 
     fn skip_content(&mut self) -> Result<()> {
@@ -164,9 +164,9 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// Put the header, what came before it and the sparse map together.
-    fn finish(&mut self, entry: &mut Entry, before: Before, map: Option<(Vec<u64>, u64)>) -> Result<()> {
+    fn finish(&mut self, entry: &mut Entry, before: &mut Before, map: Option<(Vec<u64>, u64)>) -> Result<()> {
         let mut sparse = None;
-        if let Some(mut records) = before.records {
+        if let Some(mut records) = before.records.take() {
             if let Some(size) = records.size.filter(|_| entry.kind == Kind::File) {
                 entry.size = size;
                 self.set_content(size)?;
@@ -174,10 +174,10 @@ impl<R: BufRead> Reader<R> {
             sparse = self.pax_sparse_map(&mut records)?;
             records.apply(entry);
         }
-        if let Some(name) = before.name {
+        if let Some(name) = before.name.take() {
             entry.path = name;
         }
-        if let Some(link) = before.link {
+        if let Some(link) = before.link.take() {
             entry.link = link;
         }
         if let Some((map, real_size)) = map.or(sparse).filter(|_| entry.kind == Kind::File) {
@@ -201,12 +201,16 @@ impl<R: BufRead> Reader<R> {
         };
         add(&block[386..482])?;
         let mut more = block[482] != 0;
+        let real_size = field(&block[483..495])?;
+        let mut block = [0; BLOCK];
         while more {
-            let block = self.header()?.ok_or_else(truncated)?;
+            if !self.header(&mut block)? {
+                return Err(truncated());
+            }
             add(&block[..504])?;
             more = block[504] != 0;
         }
-        Ok((map, field(&block[483..495])?))
+        Ok((map, real_size))
     }
 
     /// Of PAX's three versions. 1.0 has its map in front of the content: decimal numbers, a line each, filled up to a block.

@@ -2,7 +2,8 @@
 //!
 //! Archives go through a tree depth first, so an entry's parent is nearly always open already, and an entry costs no
 //! lookup. A directory's times, its mode where we couldn't write into it, and its default ACL (which its children would
-//! inherit) are set when it is left; entered again, it keeps what it had.
+//! inherit) are set when it is left; entered again, it keeps what it had. Some archives go to and fro between a few
+//! directories, so the last few that were left stay open, and are settled when others take their place.
 //!
 //! Nothing outside can be reached: a component is opened in its parent without following a symlink, and where it is
 //! one, openat2(2) resolves the path below the root (RESOLVE_IN_ROOT).
@@ -33,6 +34,8 @@ pub(super) struct Level {
     pub setgid: bool,
     /// 0 where nobody asks.
     inode: u64,
+    /// Its path goes through a symlink, so that it has another one too.
+    aliased: bool,
     /// It and those around it are known to be of this layer.
     marked: bool,
     /// What it gets when it is left, if its content or metadata changed: access and modification time.
@@ -40,6 +43,15 @@ pub(super) struct Level {
     pub changed: bool,
     pub mode: Option<u32>,
     pub default_acl: Option<Vec<u8>>,
+}
+
+/// So many directories stay open that were left.
+const MOST_KEPT: usize = 8;
+
+/// A directory that was left. Its path leads to it as long as nothing is removed: see [`Tree::settle_kept`].
+struct Kept {
+    path: Vec<u8>,
+    level: Level,
 }
 
 /// How a directory came to be open.
@@ -56,6 +68,8 @@ pub(super) struct Tree<'r> {
     path: Vec<u8>,
     /// From the root.
     levels: Vec<Level>,
+    /// The last one left is the last one here.
+    kept: Vec<Kept>,
     name: CBuf,
     way: Way,
     /// We may enter any directory whatever its mode.
@@ -86,7 +100,19 @@ impl<'r> Tree<'r> {
         let failed = |e: Errno| e.error("openat", "opening", "the root file system");
         let fd = fs::openat(root, c".", DIRECTORY, 0).map_err(failed)?;
         let made = (way == Way::Above).then(|| Made { hashes: HashSet::new(), hasher: RandomState::new() });
-        let mut out = Tree { root, path: Vec::new(), levels: Vec::new(), name: CBuf::default(), way, privileged, acls, made, implied: None, leads_below: None };
+        let mut out = Tree {
+            root,
+            path: Vec::new(),
+            levels: Vec::new(),
+            kept: Vec::new(),
+            name: CBuf::default(),
+            way,
+            privileged,
+            acls,
+            made,
+            implied: None,
+            leads_below: None,
+        };
         if way != Way::Above {
             // Where the directory was made may have default ACLs; those are not the image's.
             let _ = tree::remove_xattr(fd.as_fd(), DEFAULT_ACL);
@@ -154,18 +180,44 @@ impl<'r> Tree<'r> {
         while !self.levels.is_empty() {
             self.leave()?;
         }
-        Ok(())
+        self.settle_kept()
     }
 
     fn leave(&mut self) -> Result<()> {
         let Some(level) = self.levels.pop() else { return Ok(()) };
-        level.settle().map_err(|(call, e)| e.error(call, "setting the attributes of", show(&self.path)))?;
+        if level.aliased {
+            level.settle(&self.path)?;
+        } else {
+            if self.kept.len() == MOST_KEPT {
+                let Kept { path, level } = self.kept.remove(0);
+                level.settle(&path)?;
+            }
+            self.kept.push(Kept { path: self.path.clone(), level });
+        }
         self.path.truncate(self.levels.last().map_or(0, |outer| outer.end));
         Ok(())
     }
 
+    /// Be done with the directories that were left. Before anything is removed, since it may be one of them, and before a
+    /// symlink is followed, since it may lead to one.
+    pub fn settle_kept(&mut self) -> Result<()> {
+        self.kept.drain(..).try_for_each(|kept| kept.level.settle(&kept.path))
+    }
+
+    /// Enter `path` again, a directory of the innermost one, if it is still open.
+    fn enter_kept(&mut self, path: &[u8]) -> bool {
+        let Some(at) = self.kept.iter().rposition(|kept| kept.path == path) else { return false };
+        let Kept { path, level } = self.kept.remove(at);
+        self.path = path;
+        self.levels.push(level);
+        true
+    }
+
     /// Open the next component: `prefix[start..]`, all before it is open.
     fn descend(&mut self, prefix: &[u8], start: usize, times: Option<(Time, Time)>) -> Result<bool> {
+        if self.enter_kept(prefix) {
+            return Ok(true);
+        }
         let failed = |call: &'static str, e: Errno| e.error(call, "opening the directory", show(prefix));
         let parent = self.levels[self.levels.len() - 1].fd.as_fd();
         let name = self.name.set(&prefix[start..]);
@@ -177,12 +229,16 @@ impl<'r> Tree<'r> {
             }),
             other => other,
         };
+        let mut aliased = false;
         let (fd, met) = match opened {
             Ok(fd) => (fd, Met::There),
             Err(Errno(libc::ENOENT)) if times.is_none() => return Ok(false),
             Err(Errno(libc::ENOENT)) => (self.imply(prefix, start)?, Met::Fresh),
             Err(Errno(libc::ENOTDIR | libc::ELOOP)) => match self.through(prefix, start, times)? {
-                Some(found) => found,
+                Some(found) => {
+                    aliased = found.1 == Met::There;
+                    found
+                }
                 None => return Ok(false),
             },
             Err(e) => return Err(failed("openat", e)),
@@ -192,6 +248,7 @@ impl<'r> Tree<'r> {
         self.push(fd, met).map_err(|e| failed("fstat", e))?;
         let level = self.innermost_mut();
         level.mode = mode;
+        level.aliased |= aliased;
         if met == Met::Fresh {
             // mkdir(2) hands the bit down, with the group.
             (level.times, level.changed, level.setgid) = (times, true, outer_setgid);
@@ -213,6 +270,7 @@ impl<'r> Tree<'r> {
     /// The component is no directory: a symlink to one is followed, within the root. A whiteout of this very layer gives
     /// way to a directory that hides what is below.
     fn through(&mut self, prefix: &[u8], start: usize, times: Option<(Time, Time)>) -> Result<Option<(OwnedFd, Met)>> {
+        self.settle_kept()?;
         let mut whole = CBuf::default();
         match fs::openat2(self.root, whole.set(prefix), DIRECTORY, 0, IN_ROOT) {
             Ok(fd) => return Ok(Some((fd, Met::There))),
@@ -233,7 +291,9 @@ impl<'r> Tree<'r> {
     }
 
     fn push(&mut self, fd: OwnedFd, met: Met) -> sys::Result<()> {
-        let mut level = Level { fd, end: self.path.len(), setgid: false, inode: 0, marked: false, times: None, changed: false, mode: None, default_acl: None };
+        let aliased = self.levels.last().is_some_and(|outer| outer.aliased);
+        let end = self.path.len();
+        let mut level = Level { fd, end, setgid: false, inode: 0, aliased, marked: false, times: None, changed: false, mode: None, default_acl: None };
         if met == Met::There || self.made.is_some() {
             let stat = fs::fstat(level.fd.as_fd())?;
             level.inode = stat.st_ino;
@@ -307,7 +367,12 @@ impl<'r> Tree<'r> {
 }
 
 impl Level {
-    fn settle(&self) -> Result<(), (&'static str, Errno)> {
+    /// Set what waited until it is left.
+    fn settle(&self, path: &[u8]) -> Result<()> {
+        self.set_attributes().map_err(|(call, e)| e.error(call, "setting the attributes of", show(path)))
+    }
+
+    fn set_attributes(&self) -> Result<(), (&'static str, Errno)> {
         if let Some(acl) = &self.default_acl {
             fs::set_xattr(self.fd.as_fd(), DEFAULT_ACL, acl).map_err(|e| ("fsetxattr", e))?;
         }
