@@ -55,15 +55,17 @@ pub fn emit(rules: &RuleSet) -> Option<Vec<BpfInsn>> {
     let mut exceptions: Vec<_> = rules.exceptions.iter().filter_map(|(devices, bits)| Exception::new(devices, *bits)).collect();
     exceptions.sort_unstable();
     for of_kind in exceptions.chunk_by(|a, b| a.kind == b.kind) {
+        // The verifier takes no instruction that nobody reaches, as those behind an exception for all would be.
+        let of_kind = if of_kind[0].major.is_none() { until_all(of_kind) } else { of_kind };
         program.if_equal(KIND, Some(of_kind[0].kind), |program| {
             for of_major in of_kind.chunk_by(|a, b| a.major == b.major) {
-                program.if_equal(MAJOR, of_major[0].major, |program| of_major.iter().try_for_each(|e| program.test(e)))?;
+                let tests = |program: &mut Program| until_all(of_major).iter().try_for_each(|e| program.test(e));
+                program.if_equal(MAJOR, of_major[0].major, tests)?;
             }
             Some(())
         })?;
     }
     program.answer(rules.default_allow);
-    // The verifier takes no instruction that nobody reaches.
     if !program.to_exception.is_empty() {
         for at in std::mem::take(&mut program.to_exception) {
             program.land(at)?;
@@ -71,6 +73,14 @@ pub fn emit(rules: &RuleSet) -> Option<Vec<BpfInsn>> {
         program.answer(!rules.default_allow);
     }
     Some(program.insns)
+}
+
+/// The first exception alone, if it is for all minors and all access; none of the others says more.
+fn until_all(exceptions: &[Exception]) -> &[Exception] {
+    match exceptions {
+        [first, ..] if first.minor.is_none() && first.bits == access::ALL => &exceptions[..1],
+        _ => exceptions,
+    }
 }
 
 /// [`Devices`] with numbers that an instruction compares with, in the order of the tree.
@@ -384,7 +394,7 @@ mod tests {
         }
         let devices = |major, minor| Devices { kind: Kind::Block, major, minor };
         let some = [(devices(None, None), access::READ), (devices(Some(8), None), access::ALL), (devices(Some(8), Some(1)), access::WRITE)];
-        let all = [(devices(None, None), access::ALL)];
+        let all = [(devices(None, None), access::ALL), (devices(None, Some(1)), access::READ), (devices(Some(8), None), access::ALL)];
         let sets = [false, true].into_iter().flat_map(|default_allow| {
             let of = |list: &[_]| RuleSet { default_allow, exceptions: list.iter().copied().collect() };
             [of(&[]), of(&some), of(&all)]
