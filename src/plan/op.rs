@@ -108,8 +108,6 @@ pub struct HostHooks {
 }
 
 /// What the child can do. Paths are the container's (absolute, cleaned, resolved below the rootfs fd) unless said otherwise.
-// A plan has a hundred steps at most, and is made once.
-#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 #[serde(tag = "op", rename_all = "camelCase")]
 pub enum Op {
