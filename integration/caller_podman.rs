@@ -21,6 +21,9 @@ fn prints(options: &[&str], script: &str) -> String {
     podman().sh(options, script).ok().to_string()
 }
 
+/// Of the container, in bytes: cgroup v2's file, or v1's.
+const MEMORY_LIMIT: &str = "cd /sys/fs/cgroup; cat memory.max 2>/dev/null || cat memory/memory.limit_in_bytes";
+
 #[test]
 fn podman_knows_its_runtime() {
     needs_caller!("podman", "conmon");
@@ -43,10 +46,8 @@ fn run_prints_and_exits() {
         "touch: /x: Read-only file system\nothers"
     );
     assert_eq!(prints(&["--cap-drop", "all"], "grep CapEff /proc/self/status").split_whitespace().nth(1), Some("0000000000000000"));
-    assert_eq!(
-        prints(&["--memory", "64m", "--pids-limit", "50"], "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/pids/pids.max"),
-        "67108864\n50"
-    );
+    assert_eq!(prints(&["--memory", "64m"], MEMORY_LIMIT), "67108864");
+    assert_eq!(prints(&["--pids-limit", "50"], "cd /sys/fs/cgroup; cat pids.max 2>/dev/null || cat pids/pids.max"), "50");
     assert_eq!(prints(&["--init"], "tr '\\0' ' ' </proc/1/cmdline | cut -d ' ' -f 1"), "/run/podman-init");
     assert_eq!(prints(&["--hostname", "h", "--sysctl", "net.ipv4.ip_forward=0"], "hostname; cat /proc/sys/net/ipv4/ip_forward"), "h\n0");
 }
@@ -84,7 +85,7 @@ fn from_run_to_rm() {
     p.ok(&["unpause", "life"]);
     assert!(p.ok(&["stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}", "life"]).starts_with("life "));
     p.ok(&["update", "--memory", "96m", "life"]);
-    assert_eq!(p.ok(&["exec", "life", "cat", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]), "100663296");
+    assert_eq!(p.ok(&["exec", "life", "sh", "-c", MEMORY_LIMIT]), "100663296");
     p.ok(&["restart", "life"]);
     assert_eq!(status(), "running");
     p.ok(&["stop", "life"]);
@@ -144,7 +145,7 @@ fn a_pod_from_kubernetes_yaml() {
     p.ok(&["play", "kube", "/root/kube.yaml"]);
     let page = || p.podman(&["exec", "kube-one", "sh", "-c", "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc 127.0.0.1 80"]);
     await_true("the page", LIMIT, || page().out.ends_with("the page\n"), || format!("{:?}", page()));
-    assert_eq!(p.ok(&["exec", "kube-one", "cat", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]), "67108864");
+    assert_eq!(p.ok(&["exec", "kube-one", "sh", "-c", MEMORY_LIMIT]), "67108864");
     p.ok(&["play", "kube", "--down", "/root/kube.yaml"]);
 }
 
