@@ -232,12 +232,7 @@ def main():
         bench.push("base", layout)
         make_context(bench.context, bench.base())
         bench.mount_disk()
-        ready = {}
-        for name, maker in chosen.items():
-            try:
-                ready[name] = getattr(bench, maker)()
-            except (OSError, subprocess.CalledProcessError) as e:
-                print(f"left out: {name}: {e} {getattr(e, 'stderr', b'')}", file=sys.stderr)
+        ready = bench.ready(chosen)
         results, peaks = {}, {}
         try:
             # The first round warms the page cache, and looks at memory, which takes time.

@@ -189,6 +189,16 @@ class Bench:
         self.stack.callback(stop)
         return child
 
+    def ready(self, chosen):
+        """What the method of each name makes; a name whose method fails is left out, and told."""
+        made = {}
+        for name, maker in chosen.items():
+            try:
+                made[name] = getattr(self, maker)()
+            except (OSError, subprocess.CalledProcessError) as e:
+                print(f"left out: {name}: {e} {getattr(e, 'stderr', None) or ''}", file=sys.stderr)
+        return made
+
     def mount_disk(self):
         """An ext4 in memory, so that neither the machine's disk nor its journal is measured."""
         memory = os.path.join(self.work, "memory")
@@ -354,12 +364,7 @@ def main():
         for name in images:
             bench.push(name, os.path.join(work, name))
         bench.mount_disk()
-        ready = {}
-        for name, maker in chosen.items():
-            try:
-                ready[name] = getattr(bench, maker)()
-            except (OSError, subprocess.CalledProcessError) as e:
-                print(f"left out: {name}: {e}", file=sys.stderr)
+        ready = bench.ready(chosen)
         results = {}
         try:
             for number in range(options.rounds + 1):
