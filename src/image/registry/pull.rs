@@ -426,7 +426,8 @@ impl Shared {
         let mut buffer = vec![0; BUFFER];
         let mut pace = Pace { timeout: self.http.options.timeout, since: Instant::now(), bytes: 0 };
         loop {
-            if self.stopped() {
+            // What is whole by now becomes a blob, rather than be left for the next try.
+            if self.stopped() && !ingest.is_whole() {
                 return Err(Fault::Ours(stopped(job)));
             }
             let n = match reader.read(&mut buffer) {
